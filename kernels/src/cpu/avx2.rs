@@ -1,0 +1,174 @@
+//! Sixteen lanes in two AVX2 registers, with FMA3.
+
+use std::arch::x86_64::*;
+
+use super::arith::{Arith, Lanes};
+use super::linear::{Tile, tile};
+
+#[derive(Clone, Copy)]
+pub(crate) struct Avx2(__m256, __m256);
+
+/// Both halves through one two-operand intrinsic.
+macro_rules! both {
+    ($f:ident, $a:expr, $b:expr) => {
+        // SAFETY: values of this type exist, so the CPU has AVX2 (see `Arith`).
+        unsafe { Self($f($a.0, $b.0), $f($a.1, $b.1)) }
+    };
+}
+
+// SAFETY of every block below: a value of this type exists, so the CPU has AVX2 and FMA (see `Arith`).
+impl Arith for Avx2 {
+    type Mask = (__m256, __m256);
+    type Bits = (__m256i, __m256i);
+
+    #[inline(always)]
+    fn like(self, c: f32) -> Self {
+        // SAFETY: see above.
+        unsafe { Self::splat(c) }
+    }
+    #[inline(always)]
+    fn add(self, o: Self) -> Self {
+        both!(_mm256_add_ps, self, o)
+    }
+    #[inline(always)]
+    fn sub(self, o: Self) -> Self {
+        both!(_mm256_sub_ps, self, o)
+    }
+    #[inline(always)]
+    fn mul(self, o: Self) -> Self {
+        both!(_mm256_mul_ps, self, o)
+    }
+    #[inline(always)]
+    fn div(self, o: Self) -> Self {
+        both!(_mm256_div_ps, self, o)
+    }
+    #[inline(always)]
+    fn fma(self, b: Self, c: Self) -> Self {
+        // SAFETY: see above.
+        unsafe { Self(_mm256_fmadd_ps(self.0, b.0, c.0), _mm256_fmadd_ps(self.1, b.1, c.1)) }
+    }
+    #[inline(always)]
+    fn neg(self) -> Self {
+        both!(_mm256_xor_ps, self, self.like(-0.0))
+    }
+    #[inline(always)]
+    fn lt(self, o: Self) -> Self::Mask {
+        // SAFETY: see above.
+        unsafe { (_mm256_cmp_ps::<_CMP_LT_OQ>(self.0, o.0), _mm256_cmp_ps::<_CMP_LT_OQ>(self.1, o.1)) }
+    }
+    #[inline(always)]
+    fn select(m: Self::Mask, a: Self, b: Self) -> Self {
+        // SAFETY: see above.
+        unsafe { Self(_mm256_blendv_ps(b.0, a.0, m.0), _mm256_blendv_ps(b.1, a.1, m.1)) }
+    }
+    #[inline(always)]
+    fn bits(self) -> Self::Bits {
+        // SAFETY: see above.
+        unsafe { (_mm256_castps_si256(self.0), _mm256_castps_si256(self.1)) }
+    }
+    #[inline(always)]
+    fn bits_sub(a: Self::Bits, b: Self::Bits) -> Self::Bits {
+        // SAFETY: see above.
+        unsafe { (_mm256_sub_epi32(a.0, b.0), _mm256_sub_epi32(a.1, b.1)) }
+    }
+    #[inline(always)]
+    fn bits_half(a: Self::Bits) -> Self::Bits {
+        // SAFETY: see above.
+        unsafe { (_mm256_srai_epi32::<1>(a.0), _mm256_srai_epi32::<1>(a.1)) }
+    }
+    #[inline(always)]
+    fn pow2(n: Self::Bits) -> Self {
+        // SAFETY: see above.
+        unsafe {
+            let bias = _mm256_set1_epi32(127);
+            let low = _mm256_slli_epi32::<23>(_mm256_add_epi32(n.0, bias));
+            let high = _mm256_slli_epi32::<23>(_mm256_add_epi32(n.1, bias));
+            Self(_mm256_castsi256_ps(low), _mm256_castsi256_ps(high))
+        }
+    }
+}
+
+impl Lanes for Avx2 {
+    const ROWS: usize = 6;
+
+    #[inline(always)]
+    unsafe fn splat(c: f32) -> Self {
+        // SAFETY: the caller's promise.
+        let v = unsafe { _mm256_set1_ps(c) };
+        Self(v, v)
+    }
+    #[inline(always)]
+    unsafe fn load(p: *const f32) -> Self {
+        // SAFETY: the caller's promise.
+        unsafe { Self(_mm256_loadu_ps(p), _mm256_loadu_ps(p.add(8))) }
+    }
+    #[inline(always)]
+    unsafe fn store(self, p: *mut f32) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            _mm256_storeu_ps(p, self.0);
+            _mm256_storeu_ps(p.add(8), self.1);
+        }
+    }
+    #[inline(always)]
+    fn first(self, n: usize) -> Self::Mask {
+        // SAFETY: see above.
+        unsafe {
+            let n = _mm256_set1_epi32(n.min(16) as i32);
+            let low = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+            let high = _mm256_setr_epi32(8, 9, 10, 11, 12, 13, 14, 15);
+            let (low, high) = (_mm256_cmpgt_epi32(n, low), _mm256_cmpgt_epi32(n, high));
+            (_mm256_castsi256_ps(low), _mm256_castsi256_ps(high))
+        }
+    }
+    #[inline(always)]
+    fn dup_even(self) -> Self {
+        // SAFETY: see above.
+        unsafe { Self(_mm256_moveldup_ps(self.0), _mm256_moveldup_ps(self.1)) }
+    }
+    #[inline(always)]
+    fn dup_odd(self) -> Self {
+        // SAFETY: see above.
+        unsafe { Self(_mm256_movehdup_ps(self.0), _mm256_movehdup_ps(self.1)) }
+    }
+    #[inline(always)]
+    fn swap_pairs(self) -> Self {
+        // SAFETY: see above.
+        unsafe {
+            Self(_mm256_permute_ps::<0b10_11_00_01>(self.0), _mm256_permute_ps::<0b10_11_00_01>(self.1))
+        }
+    }
+    #[inline(always)]
+    fn neg_even(self) -> Self {
+        // SAFETY: see above.
+        let sign = unsafe { _mm256_setr_ps(-0.0, 0.0, -0.0, 0.0, -0.0, 0.0, -0.0, 0.0) };
+        both!(_mm256_xor_ps, self, Self(sign, sign))
+    }
+
+    #[inline(always)]
+    fn panels(rows: usize) -> usize {
+        match rows {
+            1 => 4,
+            2 | 3 => 2,
+            _ => 1,
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn tile(rows: usize, panels: usize, t: &Tile) {
+        macro_rules! tiles {
+            ($(($r:literal, $p:literal))*) => {
+                match (rows, panels) {
+                    // SAFETY: the caller's promise.
+                    $(($r, $p) => unsafe { tile::<Self, $r, $p>(t) },)*
+                    _ => unreachable!("no tile of {rows} × {panels}"),
+                }
+            };
+        }
+        tiles! {
+            (1, 1) (2, 1) (3, 1) (4, 1) (5, 1) (6, 1)
+            (1, 2) (2, 2) (3, 2)
+            (1, 3) (1, 4)
+        }
+    }
+}

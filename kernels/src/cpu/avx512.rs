@@ -1,0 +1,154 @@
+//! Sixteen lanes in one AVX-512 register.
+
+use std::arch::x86_64::*;
+
+use super::arith::{Arith, Lanes};
+use super::linear::{Tile, tile};
+
+#[derive(Clone, Copy)]
+pub(crate) struct Avx512(__m512);
+
+// SAFETY of every block below: a value of this type exists, so the CPU has AVX-512F (see `Arith`).
+impl Arith for Avx512 {
+    type Mask = __mmask16;
+    type Bits = __m512i;
+
+    #[inline(always)]
+    fn like(self, c: f32) -> Self {
+        // SAFETY: see above.
+        Self(unsafe { _mm512_set1_ps(c) })
+    }
+    #[inline(always)]
+    fn add(self, o: Self) -> Self {
+        // SAFETY: see above.
+        Self(unsafe { _mm512_add_ps(self.0, o.0) })
+    }
+    #[inline(always)]
+    fn sub(self, o: Self) -> Self {
+        // SAFETY: see above.
+        Self(unsafe { _mm512_sub_ps(self.0, o.0) })
+    }
+    #[inline(always)]
+    fn mul(self, o: Self) -> Self {
+        // SAFETY: see above.
+        Self(unsafe { _mm512_mul_ps(self.0, o.0) })
+    }
+    #[inline(always)]
+    fn div(self, o: Self) -> Self {
+        // SAFETY: see above.
+        Self(unsafe { _mm512_div_ps(self.0, o.0) })
+    }
+    #[inline(always)]
+    fn fma(self, b: Self, c: Self) -> Self {
+        // SAFETY: see above.
+        Self(unsafe { _mm512_fmadd_ps(self.0, b.0, c.0) })
+    }
+    #[inline(always)]
+    fn neg(self) -> Self {
+        // SAFETY: see above.
+        unsafe {
+            let sign = _mm512_set1_epi32(i32::MIN);
+            Self(_mm512_castsi512_ps(_mm512_xor_si512(_mm512_castps_si512(self.0), sign)))
+        }
+    }
+    #[inline(always)]
+    fn lt(self, o: Self) -> __mmask16 {
+        // SAFETY: see above.
+        unsafe { _mm512_cmp_ps_mask::<_CMP_LT_OQ>(self.0, o.0) }
+    }
+    #[inline(always)]
+    fn select(m: __mmask16, a: Self, b: Self) -> Self {
+        // SAFETY: see above.
+        Self(unsafe { _mm512_mask_blend_ps(m, b.0, a.0) })
+    }
+    #[inline(always)]
+    fn bits(self) -> __m512i {
+        // SAFETY: see above.
+        unsafe { _mm512_castps_si512(self.0) }
+    }
+    #[inline(always)]
+    fn bits_sub(a: __m512i, b: __m512i) -> __m512i {
+        // SAFETY: see above.
+        unsafe { _mm512_sub_epi32(a, b) }
+    }
+    #[inline(always)]
+    fn bits_half(a: __m512i) -> __m512i {
+        // SAFETY: see above.
+        unsafe { _mm512_srai_epi32::<1>(a) }
+    }
+    #[inline(always)]
+    fn pow2(n: __m512i) -> Self {
+        // SAFETY: see above.
+        unsafe {
+            let biased = _mm512_add_epi32(n, _mm512_set1_epi32(127));
+            Self(_mm512_castsi512_ps(_mm512_slli_epi32::<23>(biased)))
+        }
+    }
+}
+
+impl Lanes for Avx512 {
+    const ROWS: usize = 8;
+
+    #[inline(always)]
+    unsafe fn splat(c: f32) -> Self {
+        // SAFETY: the caller's promise.
+        Self(unsafe { _mm512_set1_ps(c) })
+    }
+    #[inline(always)]
+    unsafe fn load(p: *const f32) -> Self {
+        // SAFETY: the caller's promise.
+        Self(unsafe { _mm512_loadu_ps(p) })
+    }
+    #[inline(always)]
+    unsafe fn store(self, p: *mut f32) {
+        // SAFETY: the caller's promise.
+        unsafe { _mm512_storeu_ps(p, self.0) }
+    }
+    #[inline(always)]
+    fn first(self, n: usize) -> __mmask16 {
+        if n >= 16 { u16::MAX } else { (1u16 << n) - 1 }
+    }
+    #[inline(always)]
+    fn dup_even(self) -> Self {
+        // SAFETY: see above.
+        Self(unsafe { _mm512_moveldup_ps(self.0) })
+    }
+    #[inline(always)]
+    fn dup_odd(self) -> Self {
+        // SAFETY: see above.
+        Self(unsafe { _mm512_movehdup_ps(self.0) })
+    }
+    #[inline(always)]
+    fn swap_pairs(self) -> Self {
+        // SAFETY: see above.
+        Self(unsafe { _mm512_permute_ps::<0b10_11_00_01>(self.0) })
+    }
+    #[inline(always)]
+    fn neg_even(self) -> Self {
+        Self::select(0x5555, self.neg(), self)
+    }
+
+    #[inline(always)]
+    fn panels(rows: usize) -> usize {
+        if rows <= 6 { 4 } else { 3 }
+    }
+
+    #[inline(always)]
+    unsafe fn tile(rows: usize, panels: usize, t: &Tile) {
+        macro_rules! tiles {
+            ($(($r:literal, $p:literal))*) => {
+                match (rows, panels) {
+                    // SAFETY: the caller's promise.
+                    $(($r, $p) => unsafe { tile::<Self, $r, $p>(t) },)*
+                    _ => unreachable!("no tile of {rows} × {panels}"),
+                }
+            };
+        }
+        tiles! {
+            (1, 1) (2, 1) (3, 1) (4, 1) (5, 1) (6, 1) (7, 1) (8, 1)
+            (1, 2) (2, 2) (3, 2) (4, 2) (5, 2) (6, 2) (7, 2) (8, 2)
+            (1, 3) (2, 3) (3, 3) (4, 3) (5, 3) (6, 3) (7, 3) (8, 3)
+            (1, 4) (2, 4) (3, 4) (4, 4) (5, 4) (6, 4)
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! R1 over panels: `out[r][n] = Σ_k x[r][k]·w[n][k]` in chunks of [`CHUNK`], each output alone in its lane.
+//! Generic over lanes. Knows panels, no matrix names.
+
+use super::arith::Lanes;
+
+/// Elements of a reduction that are accumulated before the sum joins the total (NUMERICS R1).
+pub const CHUNK: usize = 256;
+/// Outputs of a panel, which are the lanes of a vector.
+pub const PANEL: usize = 16;
+
+/// One product: `rows` rows of `x` times some adjacent panels of `k` elements.
+#[derive(Clone, Copy)]
+pub(crate) struct Linear {
+    pub x: *const f32,
+    /// Floats from one row of `x` to the next.
+    pub x_pitch: usize,
+    pub rows: usize,
+    /// The first panel.
+    pub w: *const f32,
+    /// Floats from one panel to the next; at least `k·16`.
+    pub panel: usize,
+    pub k: usize,
+    pub panels: usize,
+    /// Column 0 of the first panel in row 0 of the output; whole panels are written.
+    pub out: *mut f32,
+    pub out_pitch: usize,
+}
+
+/// The part of a product that one register tile takes through one chunk.
+#[derive(Clone, Copy)]
+pub(crate) struct Tile {
+    pub x: *const f32,
+    pub x_pitch: usize,
+    pub w: *const f32,
+    pub panel: usize,
+    /// Elements of k, at most a chunk.
+    pub len: usize,
+    pub out: *mut f32,
+    pub out_pitch: usize,
+    /// Is this the chunk that starts the total?
+    pub first: bool,
+}
+
+/// Accumulates an `R` × `P·16` tile over one chunk in registers, then stores or adds it.
+///
+/// # Safety
+/// The CPU has `L`'s instructions. `x` is readable for `R` rows of `len`, `w` for `P` panels of `len·16`,
+/// `out` is this thread's alone for `R` rows of `P·16`.
+#[inline(always)]
+pub(crate) unsafe fn tile<L: Lanes, const R: usize, const P: usize>(t: &Tile) {
+    // SAFETY: as the function's contract; every offset below stays inside the regions it names.
+    unsafe {
+        let zero = L::splat(0.0);
+        let mut acc = [[zero; P]; R];
+        let mut w = t.w;
+        let mut x = t.x;
+        for _ in 0..t.len {
+            let mut weights = [zero; P];
+            for (p, weight) in weights.iter_mut().enumerate() {
+                *weight = L::load(w.add(p * t.panel));
+            }
+            for (r, row) in acc.iter_mut().enumerate() {
+                let a = L::splat(*x.add(r * t.x_pitch));
+                for (sum, &weight) in row.iter_mut().zip(&weights) {
+                    *sum = a.fma(weight, *sum);
+                }
+            }
+            w = w.add(PANEL);
+            x = x.add(1);
+        }
+        for (r, row) in acc.iter().enumerate() {
+            for (p, &sum) in row.iter().enumerate() {
+                let out = t.out.add(r * t.out_pitch + p * PANEL);
+                let total = if t.first { sum } else { L::load(out).add(sum) };
+                total.store(out);
+            }
+        }
+    }
+}
+
+/// The whole product. Panels outside, so that weights stream through once while activations stay cached.
+///
+/// # Safety
+/// The CPU has `L`'s instructions; the regions [`Linear`] describes are valid, and the output is this
+/// thread's alone.
+#[inline(always)]
+pub(crate) unsafe fn linear<L: Lanes>(a: &Linear) {
+    // SAFETY: tiles partition the product's rows, panels and k; each stays inside the regions of `a`.
+    unsafe {
+        let most = L::panels(a.rows.min(L::ROWS));
+        let mut p = 0;
+        while p < a.panels {
+            let np = most.min(a.panels - p);
+            let mut r = 0;
+            while r < a.rows {
+                let nr = rows_at_once(a.rows - r, L::ROWS);
+                let mut k = 0;
+                while k < a.k {
+                    let len = CHUNK.min(a.k - k);
+                    let t = Tile {
+                        x: a.x.add(r * a.x_pitch + k),
+                        x_pitch: a.x_pitch,
+                        w: a.w.add(p * a.panel + k * PANEL),
+                        panel: a.panel,
+                        len,
+                        out: a.out.add(r * a.out_pitch + p * PANEL),
+                        out_pitch: a.out_pitch,
+                        first: k == 0,
+                    };
+                    L::tile(nr, np, &t);
+                    k += len;
+                }
+                r += nr;
+            }
+            p += np;
+        }
+    }
+}
+
+/// How many of the remaining rows the next tile takes: full tiles, and the last two of similar height, since
+/// a tile of one row costs nearly as much as one of four.
+#[inline(always)]
+fn rows_at_once(left: usize, most: usize) -> usize {
+    if left >= 2 * most || left == most {
+        most
+    } else if left > most {
+        left.div_ceil(2)
+    } else {
+        left
+    }
+}

@@ -1,0 +1,157 @@
+//! One set of bits: every implementation, thread count, chunking and batch gives the oracle's logits.
+
+mod common;
+
+use common::*;
+use pipe_kernels::*;
+
+fn expected(model: &PackedModel<'_>, tokens: &[u32]) -> Vec<Vec<u32>> {
+    oracle::logits(model, tokens).unwrap().iter().map(|row| bits(row)).collect()
+}
+
+#[test]
+fn every_implementation_and_chunking_gives_the_oracles_bits() {
+    for tied in [true, false] {
+        let packed = weights(3, &Geometry { tied, ..geometry() }).packed();
+        let model = packed.model();
+        let tokens = prompt(1, 300, &model.geometry);
+        let oracle = expected(&model, &tokens);
+        for implementation in Implementation::available() {
+            for threads in [1, 2, 3, 8] {
+                let engine = Engine::new(threads, implementation).unwrap();
+                for chunk in [1, 7, 64, 255, 256, 257, 300] {
+                    // One token at a time on more threads than cores is slow and adds little.
+                    if chunk > 1 || threads < 3 {
+                        let found = all_logits(&engine, &model, &tokens, chunk);
+                        assert!(found == oracle, "{implementation}, {threads} threads, chunks of {chunk}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_prompt_longer_than_a_pass_gives_the_same_bits() {
+    let packed = weights(4, &geometry()).packed();
+    let model = packed.model();
+    let tokens = prompt(2, 690, &model.geometry);
+    let engine = Engine::new(2, Implementation::detect()).unwrap();
+    assert!(all_logits(&engine, &model, &tokens, 690) == expected(&model, &tokens));
+}
+
+#[test]
+fn sequences_of_a_batch_do_not_see_each_other() {
+    let packed = weights(5, &geometry()).packed();
+    let model = packed.model();
+    let prompts: Vec<Vec<u32>> = [5, 1, 0, 17, 130, 257, 300]
+        .iter()
+        .enumerate()
+        .map(|(i, &n)| prompt(i as u64, n, &model.geometry))
+        .collect();
+    let oracles: Vec<_> = prompts.iter().map(|p| expected(&model, p)).collect();
+    for implementation in Implementation::available() {
+        for threads in [1, 2, 3] {
+            let engine = Engine::new(threads, implementation).unwrap();
+            let mut caches: Vec<KvCache> = prompts.iter().map(|_| KvCache::new(&model.geometry)).collect();
+            let mut logits = Logits::new();
+            // All but the last token first, then the last ones together, as in decoding.
+            for last in [false, true] {
+                let parts = prompts.iter().map(|p| {
+                    if last { &p[p.len().saturating_sub(1)..] } else { &p[..p.len().saturating_sub(1)] }
+                });
+                let want = |i: usize| [Want::Last, Want::All, Want::None][if last { 0 } else { i % 3 }];
+                let mut batch: Vec<Slice<'_>> = caches
+                    .iter_mut()
+                    .zip(parts)
+                    .enumerate()
+                    .map(|(i, (cache, tokens))| Slice { cache, tokens, want: want(i) })
+                    .collect();
+                engine.forward(&model, &mut batch, &mut logits).unwrap();
+                let mut rows = logits.rows();
+                for (i, oracle) in oracles.iter().enumerate() {
+                    let end = if last { oracle.len() } else { oracle.len().saturating_sub(1) };
+                    let wanted = match want(i) {
+                        Want::None => end..end,
+                        Want::Last => end.saturating_sub(1)..end,
+                        Want::All => 0..end,
+                    };
+                    for position in wanted {
+                        assert!(
+                            bits(rows.next().unwrap()) == oracle[position],
+                            "sequence {i}, position {position}"
+                        );
+                    }
+                }
+                assert!(rows.next().is_none());
+            }
+        }
+    }
+}
+
+#[test]
+fn a_truncated_cache_goes_on_as_if_nothing_had_followed() {
+    let packed = weights(6, &geometry()).packed();
+    let model = packed.model();
+    let engine = Engine::new(1, Implementation::detect()).unwrap();
+    let (long, other) = (prompt(1, 270, &model.geometry), prompt(9, 30, &model.geometry));
+    let mut cache = KvCache::new(&model.geometry);
+    let mut logits = Logits::new();
+    let mut run = |cache: &mut KvCache, tokens: &[u32]| {
+        let mut batch = [Slice { cache, tokens, want: Want::Last }];
+        engine.forward(&model, &mut batch, &mut logits).unwrap();
+        bits(logits.row(0))
+    };
+    run(&mut cache, &long);
+    cache.truncate(200);
+    let found = run(&mut cache, &other);
+    let whole = [&long[..200], &other[..]].concat();
+    assert!(found == *expected(&model, &whole).last().unwrap());
+}
+
+#[test]
+fn a_tap_sees_every_block_and_changes_no_bit() {
+    let packed = weights(7, &geometry()).packed();
+    let model = packed.model();
+    let tokens = prompt(3, 40, &model.geometry);
+    let expected = expected(&model, &tokens);
+    let mut seen = Vec::new();
+    for (implementation, threads) in Implementation::available().flat_map(|i| [(i, 1), (i, 3)]) {
+        let engine = Engine::new(threads, implementation).unwrap();
+        let mut cache = KvCache::new(&model.geometry);
+        let mut logits = Logits::new();
+        let mut blocks: Vec<(Block, Vec<(Place, Vec<u32>)>)> = Vec::new();
+        let mut tap = |output: BlockOutput<'_>| {
+            assert_eq!(output.width(), output.block.width(&model.geometry));
+            blocks.push((output.block, output.rows().map(|(place, row)| (place, bits(row))).collect()));
+        };
+        let mut batch = [Slice { cache: &mut cache, tokens: &tokens, want: Want::All }];
+        engine.observed(&model, &mut batch, &mut logits, Some(&mut tap)).unwrap();
+        assert!(logits.rows().map(bits).eq(expected.iter().cloned()));
+        seen.push(blocks);
+    }
+    let graph = BlockGraph::new(&model.geometry);
+    let (_, walked) = graph.schedule().split_last().unwrap();
+    assert!(seen[0].iter().map(|(block, _)| block).eq(walked));
+    assert!(
+        seen[0].iter().all(|(_, rows)| rows.len() == 40 && rows[39].0 == Place { sequence: 0, position: 39 })
+    );
+    // Every block's output, not only the logits, is the same everywhere.
+    assert!(seen.iter().all(|blocks| blocks == &seen[0]));
+}
+
+#[test]
+fn one_flipped_bit_of_a_weight_changes_the_logits() {
+    let mut packed = weights(8, &geometry()).packed();
+    let tokens = prompt(4, 20, &geometry());
+    let engine = Engine::new(1, Implementation::detect()).unwrap();
+    let before = all_logits(&engine, &packed.model(), &tokens, 20);
+    let start = packed.model().layers[1].down.data.as_ptr() as usize - packed.bytes().as_ptr() as usize;
+    // The lowest bits of a few weights; each must show somewhere.
+    for weight in [0, 17, 100] {
+        packed.bytes_mut()[start + weight * 4 + 2] ^= 1;
+        assert!(all_logits(&engine, &packed.model(), &tokens, 20) != before, "weight {weight}");
+        packed.bytes_mut()[start + weight * 4 + 2] ^= 1;
+    }
+    assert!(all_logits(&engine, &packed.model(), &tokens, 20) == before);
+}

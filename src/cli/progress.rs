@@ -1,0 +1,129 @@
+//! Events on the screen: bars on a terminal, NDJSON with `--json`, silence otherwise.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+
+use super::out::{Out, bytes, millis};
+use crate::ops::Unit;
+use crate::run::Event;
+
+/// Shows a run's events as they come, from any thread.
+pub struct Progress {
+    out: Out,
+    bars: Option<Bars>,
+}
+
+struct Bars {
+    multi: MultiProgress,
+    by_step: Mutex<HashMap<String, ProgressBar>>,
+}
+
+const TICK: Duration = Duration::from_millis(100);
+
+impl Progress {
+    pub fn new(out: Out) -> Self {
+        let bars = || Bars { multi: MultiProgress::new(), by_step: Mutex::default() };
+        Progress { out, bars: out.stderr_is_rich().then(bars) }
+    }
+
+    pub fn tell(&self, event: &Event) {
+        if self.out.json {
+            // A closed stdout ends the program inside; other errors show at the final result.
+            let _ = self.out.value(event);
+        } else if let Some(bars) = &self.bars {
+            bars.tell(event);
+        } else {
+            // Worth a line even where nobody watches.
+            match event {
+                Event::StepFailed { step, error } => self.out.note(format!("{step}: failed: {error}")),
+                Event::StepRemade { step, needed_by, digest } => self.out.note(format!(
+                    "{step}: runs again, {needed_by} needs {digest}, which is gone or damaged"
+                )),
+                _ => {}
+            }
+        }
+    }
+
+    /// Take the bars away before results are printed.
+    pub fn clear(&self) {
+        if let Some(bars) = &self.bars {
+            let _ = bars.multi.clear();
+        }
+    }
+}
+
+impl Bars {
+    fn tell(&self, event: &Event) {
+        let mut by_step = self.by_step.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        match event {
+            Event::StepStarted { step, op, .. } => {
+                let bar = self.multi.add(ProgressBar::new_spinner());
+                bar.set_style(style("{spinner} {prefix}  {msg}  {elapsed}"));
+                bar.set_prefix(step.clone());
+                bar.set_message(*op);
+                bar.enable_steady_tick(TICK);
+                by_step.insert(step.clone(), bar);
+            }
+            Event::StepProgress { step, progress } => {
+                let Some(bar) = by_step.get(step) else { return };
+                if bar.length() != progress.total || bar.position() == 0 {
+                    if let Some(total) = progress.total {
+                        bar.set_length(total);
+                    }
+                    bar.set_style(style(template(progress.unit, progress.total.is_some())));
+                }
+                bar.set_position(progress.done);
+            }
+            Event::StepFinished { step, outputs, wall_ms, .. } => {
+                let size = outputs.iter().map(|o| o.artifact.length).sum();
+                self.end(
+                    by_step.remove(step),
+                    &format!("done  {step}  {}  {}", bytes(size), millis(*wall_ms)),
+                );
+            }
+            Event::StepHit { step, .. } => {
+                if let Some(bar) = by_step.remove(step) {
+                    bar.finish_and_clear();
+                }
+            }
+            Event::StepDisagrees { step, .. } => {
+                self.end(by_step.remove(step), &format!("DIFF  {step}  other bytes than recorded"));
+            }
+            Event::StepRemade { step, needed_by, .. } => {
+                let _ = self
+                    .multi
+                    .println(format!("again {step}  its bytes are gone, and {needed_by} needs them"));
+            }
+            Event::StepFailed { step, error } => {
+                self.end(by_step.remove(step), &format!("FAIL  {step}  {error}"))
+            }
+            Event::StepSkipped { step, because } => {
+                let _ = self.multi.println(format!("skip  {step}  {because}"));
+            }
+            Event::RunStarted { .. } | Event::RunFinished { .. } => {}
+        }
+    }
+
+    fn end(&self, bar: Option<ProgressBar>, line: &str) {
+        if let Some(bar) = bar {
+            bar.finish_and_clear();
+        }
+        let _ = self.multi.println(line);
+    }
+}
+
+fn template(unit: Unit, known: bool) -> &'static str {
+    match (unit, known) {
+        (Unit::Bytes, true) => "{spinner} {prefix}  {bar:24} {bytes}/{total_bytes}  {bytes_per_sec}  {eta}",
+        (Unit::Bytes, false) => "{spinner} {prefix}  {bytes}  {bytes_per_sec}",
+        (Unit::Tokens, true) => "{spinner} {prefix}  {bar:24} {pos}/{len} tokens  {per_sec}",
+        (Unit::Tokens, false) => "{spinner} {prefix}  {pos} tokens  {per_sec}",
+    }
+}
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).expect("BUG: the templates are constants")
+}

@@ -1,0 +1,161 @@
+//! `pipe show`: a run or a bundle for people: the answers, the steps, what they made.
+
+use std::str::FromStr;
+
+use cid::Cid;
+use pipe_store::{Digest, RunEntry, Store, StoreError};
+
+use super::Context;
+use super::error::{CliError, Exit};
+use super::out::{Out, bytes, millis};
+use crate::bundle::{self, Bundle, car};
+use crate::ops::Answers;
+use crate::run::RunBody;
+
+/// Show a run: its answers, its steps, what they made
+#[derive(clap::Args)]
+#[command(
+    after_help = "Examples:\n  pipe show            the last run\n  pipe show bafyr4i…   a bundle\n  pipe show --output answer/answers.json   one output, as it is"
+)]
+pub struct Args {
+    /// A run's id (or the start of it) or a bundle's CID [default: the last run]
+    run: Option<String>,
+    /// Write one output's bytes to stdout
+    #[arg(long, value_name = "STEP/NAME")]
+    output: Option<String>,
+}
+
+/// A bundle with the run it belongs to, if it was a run of this store.
+pub struct Found {
+    pub cid: Option<Cid>,
+    pub bundle: Option<Bundle>,
+    pub run: Option<(RunEntry, RunBody)>,
+}
+
+/// What a user names: nothing (the last run), a run's id or its start, a bundle's CID.
+pub fn find(store: &Store, name: Option<&str>) -> Result<Found, CliError> {
+    if let Some(cid) = name.and_then(|name| Cid::from_str(name).ok()) {
+        let digest = car::digest_of(&cid).ok_or_else(|| {
+            CliError::new(Exit::Usage, format!("{cid} is not a BLAKE3 CID"))
+                .hint("`pipe log` lists what is here")
+        })?;
+        return Ok(Found { cid: Some(cid), bundle: Some(open(store, &digest)?), run: None });
+    }
+    let entry = match name {
+        Some(name) => store.run(name)?,
+        None => store.runs(1)?.into_iter().next(),
+    };
+    let Some(entry) = entry else {
+        return Err(CliError::new(
+            Exit::Usage,
+            match name {
+                Some(name) => format!("no run or CID `{name}`"),
+                None => "no runs yet".into(),
+            },
+        )
+        .hint("`pipe log` lists the runs; `pipe run pipelines/tiny.toml` makes one"));
+    };
+    let body: RunBody = serde_json::from_str(&entry.body)
+        .map_err(|e| CliError::new(Exit::Store, format!("run {}: {e}", entry.id)))?;
+    let bundle = entry.bundle.map(|digest| open(store, &digest)).transpose()?;
+    let cid = entry.bundle.map(|digest| car::cid_of(car::DAG_CBOR, &digest));
+    Ok(Found { cid, bundle, run: Some((entry, body)) })
+}
+
+fn open(store: &Store, digest: &Digest) -> Result<Bundle, CliError> {
+    let object = store.get(digest).map_err(|e| match e {
+        StoreError::Missing { .. } => CliError::new(Exit::Store, format!("no bundle {digest} in this store"))
+            .hint("`pipe import FILE.car` brings one in"),
+        e => e.into(),
+    })?;
+    Bundle::from_bytes(&object)
+        .map_err(|e: bundle::BundleError| CliError::new(Exit::Store, format!("{digest}: {e}")))
+}
+
+pub fn main(args: Args, context: &Context) -> Result<Exit, CliError> {
+    let store = context.open_store()?;
+    let found = find(&store, args.run.as_deref())?;
+    if let Some(path) = &args.output {
+        return output(path, &found, &store);
+    }
+    if context.out.json {
+        context.out.value(&serde_json::json!({
+            "cid": found.cid.map(|c| c.to_string()),
+            "bundle": found.bundle,
+            "run": found.run.as_ref().map(|(entry, _)| &entry.id),
+            "details": found.run.as_ref().map(|(_, body)| body),
+        }))?;
+        return Ok(Exit::Ok);
+    }
+    if let Some(bundle) = &found.bundle {
+        answers(bundle, &store, context.out)?;
+        steps(bundle, &found, context.out)?;
+    } else if let Some((_, body)) = &found.run {
+        for step in &body.steps {
+            let why = step.error.as_deref().unwrap_or_default();
+            context.out.line(format!("{:24} {:9} {:9} {why}", step.name, step.op, step.outcome))?;
+        }
+    }
+    if let Some(cid) = &found.cid {
+        context.out.line(format!("bundle {cid}"))?;
+    }
+    Ok(Exit::Ok)
+}
+
+fn steps(bundle: &Bundle, found: &Found, out: Out) -> Result<(), CliError> {
+    let body = found.run.as_ref().map(|(_, body)| body);
+    for (name, step) in &bundle.steps {
+        let fact = body.and_then(|b| b.steps.iter().find(|s| &s.name == name));
+        let fact = fact.map_or(String::new(), |f| format!("{} {}", f.outcome, millis(f.wall_ms)));
+        out.line(format!("{name:24} {:9} {fact}", step.op))?;
+        for (output, sealed) in &step.outputs {
+            let artifact = &sealed.artifact;
+            out.line(format!("    {output:28} {:>10}  {}", bytes(artifact.length), artifact.digest))?;
+        }
+    }
+    Ok(())
+}
+
+/// Write an output as it is.
+fn output(path: &str, found: &Found, store: &Store) -> Result<Exit, CliError> {
+    let outputs = || found.bundle.iter().flat_map(Bundle::outputs);
+    let Some((_, _, sealed)) = outputs().find(|(step, name, _)| path == format!("{step}/{name}")) else {
+        let has: Vec<_> = outputs().map(|(step, name, _)| format!("{step}/{name}")).collect();
+        return Err(CliError::new(Exit::Usage, format!("no output `{path}`"))
+            .hint(format!("there are {}", has.join(", "))));
+    };
+    let object = store.get(&sealed.artifact.digest)?;
+    let written = std::io::Write::write_all(&mut std::io::stdout().lock(), &object);
+    written.map_err(|e| CliError::new(Exit::Step, format!("stdout: {e}")))?;
+    Ok(Exit::Ok)
+}
+
+/// The texts of every `infer` step. One answer stands alone; several carry their ids.
+pub fn answers(bundle: &Bundle, store: &Store, out: Out) -> Result<(), CliError> {
+    let made = || bundle.outputs().filter(|(_, name, _)| *name == crate::ops::ANSWERS);
+    let several = made().count() > 1;
+    for (step, _, sealed) in made() {
+        let answers: Answers = match store.get(&sealed.artifact.digest) {
+            Ok(object) => serde_json::from_slice(&object)
+                .map_err(|e| CliError::new(Exit::Store, format!("{step}/{}: {e}", crate::ops::ANSWERS)))?,
+            Err(e @ StoreError::Missing { .. }) => {
+                out.note(format!("{step}: {e}; `pipe run --force {step}` makes it again"));
+                continue;
+            }
+            Err(e) => return Err(e.into()),
+        };
+        if several {
+            out.line(format!("{step}:"))?;
+        }
+        let alone = answers.answers.len() == 1;
+        for answer in &answers.answers {
+            let text = answer.text.trim();
+            match (alone, text.is_empty()) {
+                (true, true) => {}
+                (true, false) => out.line(text)?,
+                (false, _) => out.line(format!("[{}] {text}", answer.id))?,
+            }
+        }
+    }
+    Ok(())
+}

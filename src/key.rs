@@ -1,0 +1,206 @@
+//! The identity of a step: one walk over what can change its outputs, two writers, the hash and the text.
+//! Knows no time, host, thread count, device or implementation: none of them may enter.
+
+use std::collections::BTreeMap;
+
+use pipe_store::{Artifact, Digest};
+use serde::Serialize;
+
+use crate::recipe::op::{Expected, Op, Prompts};
+
+/// What a step takes, by port and then by the producer's output name.
+pub type Inputs = BTreeMap<String, BTreeMap<String, Artifact>>;
+
+/// First field of every preimage. A change of the preimage's shape changes the version.
+const DOMAIN: &str = "pipe/step-key";
+const VERSION: u32 = 1;
+
+/// A step's key with the text it was made from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StepKey {
+    pub digest: Digest,
+    /// One `path = value` line per field of the preimage, sorted; what `explain` compares.
+    pub text: String,
+}
+
+/// Versions of what an op does. A change of an op's output for the same inputs changes its number.
+fn op_version(op: &Op) -> u32 {
+    match op {
+        Op::Fetch(_) => 1,
+        Op::File(_) => 1,
+        Op::Tokenize(_) => 1,
+        Op::Pack(_) => 1,
+        Op::Infer(_) => 1,
+    }
+}
+
+#[derive(Serialize)]
+struct Preimage<'a> {
+    domain: &'static str,
+    version: u32,
+    op: &'static str,
+    op_version: u32,
+    params: Params<'a>,
+    inputs: BTreeMap<&'a str, BTreeMap<&'a str, Digest>>,
+}
+
+/// The parameters that can change outputs. Sources and paths cannot: the content decides.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Params<'a> {
+    Fetch { files: BTreeMap<&'a str, Expected> },
+    File { files: &'a BTreeMap<String, Digest> },
+    Tokenize { prompts: &'a Prompts },
+    Pack(&'a crate::recipe::op::Pack),
+    Infer(&'a crate::recipe::op::Infer),
+}
+
+/// The key of a step whose inputs are known. `local` holds the contents a `file` step names, and is empty
+/// for every other op.
+pub fn step_key(op: &Op, inputs: &Inputs, local: &BTreeMap<String, Digest>) -> StepKey {
+    let params = match op {
+        Op::Fetch(fetch) => {
+            Params::Fetch { files: fetch.files.iter().map(|f| (f.name.as_str(), f.expect)).collect() }
+        }
+        Op::File(_) => Params::File { files: local },
+        Op::Tokenize(tokenize) => Params::Tokenize { prompts: &tokenize.prompts },
+        Op::Pack(pack) => Params::Pack(pack),
+        Op::Infer(infer) => Params::Infer(infer),
+    };
+    let inputs = inputs
+        .iter()
+        .map(|(port, files)| {
+            (port.as_str(), files.iter().map(|(name, a)| (name.as_str(), a.digest)).collect())
+        })
+        .collect();
+    let preimage = Preimage {
+        domain: DOMAIN,
+        version: VERSION,
+        op: op.name(),
+        op_version: op_version(op),
+        params,
+        inputs,
+    };
+    let bytes = serde_ipld_dagcbor::to_vec(&preimage).expect("BUG: a preimage is plain data");
+    let value = serde_json::to_value(&preimage).expect("BUG: a preimage is plain data");
+    let mut text = String::new();
+    flatten("", &value, &mut text);
+    StepKey { digest: Digest::of(&bytes), text }
+}
+
+/// One line per leaf. serde_json may or may not keep field order, so objects are walked sorted.
+fn flatten(path: &str, value: &serde_json::Value, out: &mut String) {
+    use serde_json::Value;
+    let join = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
+    match value {
+        Value::Object(map) if !map.is_empty() => {
+            let sorted: BTreeMap<_, _> = map.iter().collect();
+            sorted.into_iter().for_each(|(name, v)| flatten(&join(name), v, out));
+        }
+        Value::Array(items) if !items.is_empty() => {
+            items.iter().enumerate().for_each(|(i, v)| flatten(&join(&i.to_string()), v, out));
+        }
+        leaf => {
+            out.push_str(path);
+            out.push_str(" = ");
+            out.push_str(&leaf.to_string());
+            out.push('\n');
+        }
+    }
+}
+
+/// A line of a preimage that two keys do not share.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Change {
+    pub field: String,
+    pub before: Option<String>,
+    pub after: Option<String>,
+}
+
+/// What differs between two preimage texts, by field.
+pub fn changes(before: &str, after: &str) -> Vec<Change> {
+    fn fields(text: &str) -> BTreeMap<&str, &str> {
+        text.lines().filter_map(|line| line.split_once(" = ")).collect()
+    }
+    let (before, after) = (fields(before), fields(after));
+    let names: std::collections::BTreeSet<_> = before.keys().chain(after.keys()).copied().collect();
+    names
+        .into_iter()
+        .filter(|name| before.get(name) != after.get(name))
+        .map(|name| Change {
+            field: name.to_owned(),
+            before: before.get(name).map(|v| v.to_string()),
+            after: after.get(name).map(|v| v.to_string()),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use pipe_kernels::{Sampler, Spec};
+
+    use super::*;
+    use crate::recipe::op::{Infer, Source};
+
+    fn infer() -> Op {
+        Op::Infer(Infer {
+            spec: Spec::F32,
+            max_tokens: 64,
+            sampler: Sampler::Greedy,
+            stop_at_eos: true,
+            stop: vec![],
+            logits: false,
+            log_likelihood: false,
+        })
+    }
+
+    fn inputs() -> Inputs {
+        let artifact =
+            Artifact { digest: Digest::of(b"tokens"), length: 6, media_type: "application/json".into() };
+        BTreeMap::from([("tokens".into(), BTreeMap::from([("tokens.json".into(), artifact)]))])
+    }
+
+    /// A golden key. If this changes, every stored result is orphaned: bump VERSION or the op's version with it.
+    #[test]
+    fn golden_key() {
+        let key = step_key(&infer(), &inputs(), &BTreeMap::new());
+        assert_eq!(
+            key.text,
+            "domain = \"pipe/step-key\"\n\
+             inputs.tokens.tokens.json = \"c7fc11afb2b9ee04dfc15fee3a6c6f45c1f45c5a0f5ba8b7d1ed0a9c1ec0ecf3\"\n\
+             op = \"infer\"\nop_version = 1\nparams.log_likelihood = false\nparams.logits = false\n\
+             params.max_tokens = 64\nparams.sampler.kind = \"greedy\"\nparams.spec = \"f32@1\"\n\
+             params.stop = []\nparams.stop_at_eos = true\nversion = 1\n"
+        );
+        assert_eq!(key.digest.to_string(), "golden");
+    }
+
+    #[test]
+    fn sources_do_not_enter_a_key() {
+        let fetch = |from| {
+            Op::Fetch(crate::recipe::op::Fetch {
+                files: vec![crate::recipe::op::FetchFile {
+                    name: "file".into(),
+                    from,
+                    expect: Expected::Sha256([7; 32]),
+                }],
+            })
+        };
+        let none = BTreeMap::new();
+        let one = step_key(&fetch(vec![Source::Http("http://one/x".into())]), &Inputs::new(), &none);
+        let two = step_key(&fetch(vec![Source::File("x".into())]), &Inputs::new(), &none);
+        assert_eq!(one, two);
+    }
+
+    #[test]
+    fn explain_names_the_field() {
+        let before = step_key(&infer(), &inputs(), &BTreeMap::new());
+        let Op::Infer(mut op) = infer() else { unreachable!() };
+        op.max_tokens = 65;
+        let after = step_key(&Op::Infer(op), &inputs(), &BTreeMap::new());
+        assert_ne!(before.digest, after.digest);
+        let change =
+            Change { field: "params.max_tokens".into(), before: Some("64".into()), after: Some("65".into()) };
+        assert_eq!(changes(&before.text, &after.text), [change]);
+    }
+}

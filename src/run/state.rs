@@ -1,0 +1,182 @@
+//! The states of a run's steps, and the one place where they change.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashSet};
+
+use petgraph::Direction;
+use petgraph::graph::NodeIndex;
+use pipe_store::{Digest, Output};
+
+use super::{Outcome, StepRun, consumers};
+use crate::pipeline::Pipeline;
+
+pub enum State {
+    /// Producers are not all done.
+    Blocked {
+        missing: usize,
+    },
+    /// May be looked up.
+    Ready,
+    /// With a worker.
+    Running {
+        key: Digest,
+    },
+    /// Recorded, but its bytes are gone: with a worker again, for the steps that wait for them.
+    Remaking {
+        key: Digest,
+        outputs: Vec<Output>,
+        waiters: Vec<NodeIndex>,
+    },
+    Done {
+        key: Digest,
+        outputs: Vec<Output>,
+        outcome: Outcome,
+        wall_ms: u64,
+    },
+    /// Will have no outputs that others may use.
+    Failed {
+        key: Option<Digest>,
+        outputs: Vec<Output>,
+        outcome: Outcome,
+        wall_ms: u64,
+    },
+}
+
+/// Every step's state, with the counters that follow from them.
+pub struct States<'a> {
+    pipeline: &'a Pipeline,
+    states: Vec<State>,
+    /// Ready steps by their place in the pipeline's order, so that runs go alike.
+    ready: BinaryHeap<Reverse<(usize, NodeIndex)>>,
+    place: Vec<usize>,
+    running: usize,
+}
+
+impl<'a> States<'a> {
+    pub fn new(pipeline: &'a Pipeline) -> Self {
+        let count = pipeline.graph.node_count();
+        let mut place = vec![0; count];
+        for (i, node) in pipeline.order.iter().enumerate() {
+            place[node.index()] = i;
+        }
+        let states = (0..count).map(|_| State::Blocked { missing: 0 }).collect();
+        let mut all = States { pipeline, states, ready: BinaryHeap::new(), place, running: 0 };
+        for &node in &pipeline.order {
+            // Parallel edges (two ports fed by one step) count once.
+            let missing: HashSet<_> = pipeline.graph.neighbors_directed(node, Direction::Incoming).collect();
+            match missing.len() {
+                0 => all.set(node, State::Ready),
+                missing => all.states[node.index()] = State::Blocked { missing },
+            }
+        }
+        all
+    }
+
+    pub fn running(&self) -> usize {
+        self.running
+    }
+
+    pub fn pop_ready(&mut self) -> Option<NodeIndex> {
+        self.ready.pop().map(|Reverse((_, node))| node)
+    }
+
+    pub fn outputs(&self, node: NodeIndex) -> Option<&[Output]> {
+        match &self.states[node.index()] {
+            State::Done { outputs, .. } | State::Remaking { outputs, .. } => Some(outputs),
+            _ => None,
+        }
+    }
+
+    pub fn key(&self, node: NodeIndex) -> Option<Digest> {
+        match &self.states[node.index()] {
+            State::Running { key } | State::Remaking { key, .. } | State::Done { key, .. } => Some(*key),
+            State::Failed { key, .. } => *key,
+            State::Blocked { .. } | State::Ready => None,
+        }
+    }
+
+    /// The only transition. A step that is done makes those ready that waited for it alone.
+    pub fn set(&mut self, node: NodeIndex, state: State) {
+        match &state {
+            State::Running { .. } | State::Remaking { .. } => self.running += 1,
+            State::Ready => self.ready.push(Reverse((self.place[node.index()], node))),
+            _ => {}
+        }
+        let done = matches!(state, State::Done { .. });
+        let before = std::mem::replace(&mut self.states[node.index()], state);
+        if let State::Running { .. } | State::Remaking { .. } = before {
+            self.running -= 1;
+        }
+        if let State::Remaking { waiters, .. } = before {
+            // Its other consumers were let go when it was first done.
+            if done {
+                waiters.into_iter().for_each(|waiter| self.set(waiter, State::Ready));
+            }
+        } else if done {
+            let next: HashSet<_> = consumers(self.pipeline, node).collect();
+            for consumer in next {
+                match &mut self.states[consumer.index()] {
+                    State::Blocked { missing: 1 } => self.set(consumer, State::Ready),
+                    State::Blocked { missing } => *missing -= 1,
+                    _ => unreachable!("BUG: a step went on before its producer was done"),
+                }
+            }
+        }
+    }
+
+    /// `waiter` needs bytes of `producer` that are gone. True if the producer has to be handed to a worker,
+    /// false if one is at it already; None if it ran in this very run, so that running it again cannot help.
+    pub fn remake(&mut self, producer: NodeIndex, waiter: NodeIndex) -> Option<bool> {
+        let hand_out = match &mut self.states[producer.index()] {
+            State::Remaking { waiters, .. } => {
+                waiters.push(waiter);
+                false
+            }
+            State::Done { key, outputs, outcome: Outcome::Hit, .. } => {
+                let (key, outputs) = (*key, outputs.clone());
+                self.set(producer, State::Remaking { key, outputs, waiters: vec![waiter] });
+                true
+            }
+            _ => return None,
+        };
+        self.set(waiter, State::Blocked { missing: 1 });
+        Some(hand_out)
+    }
+
+    /// The end: what has not run says why.
+    pub fn into_steps(self, pipeline: &Pipeline, cancelled: bool) -> Vec<StepRun> {
+        let mut states: Vec<_> = self.states.into_iter().map(Some).collect();
+        // The failed ancestor a step waits for, in order, so that a chain names its first cause.
+        let mut cause: Vec<Option<String>> = vec![None; states.len()];
+        let mut steps = Vec::with_capacity(states.len());
+        for &node in &pipeline.order {
+            let name = pipeline.graph[node].name.clone();
+            let state = states[node.index()].take().expect("BUG: the order holds every node once");
+            let (key, outputs, outcome, wall_ms) = match state {
+                State::Done { key, outputs, outcome, wall_ms } => (Some(key), outputs, outcome, wall_ms),
+                State::Failed { key, outputs, outcome, wall_ms } => {
+                    cause[node.index()] = Some(name.clone());
+                    (key, outputs, outcome, wall_ms)
+                }
+                State::Running { .. } | State::Remaking { .. } => {
+                    unreachable!("BUG: the loop ended with a step running")
+                }
+                State::Blocked { .. } | State::Ready => {
+                    let failed = pipeline
+                        .graph
+                        .neighbors_directed(node, Direction::Incoming)
+                        .find_map(|n| cause[n.index()].clone());
+                    let because = match &failed {
+                        Some(step) => format!("`{step}` failed"),
+                        None if cancelled => "the run was stopped".to_owned(),
+                        None => "another step failed; --keep-going runs it all the same".to_owned(),
+                    };
+                    cause[node.index()] = failed;
+                    (None, vec![], Outcome::Skipped { because }, 0)
+                }
+            };
+            steps.push(StepRun { node, name, key, outputs, outcome, wall_ms });
+        }
+        steps
+    }
+}

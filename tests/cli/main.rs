@@ -1,0 +1,11 @@
+//! `pipe` through the door a user uses: one binary, one file per behaviour.
+
+mod bundle;
+mod faults;
+mod identity;
+mod interrupt;
+mod looking;
+mod mistakes;
+mod running;
+mod scale;
+mod space;
