@@ -167,12 +167,15 @@ mod tests {
         assert_eq!(
             key.text,
             "domain = \"pipe/step-key\"\n\
-             inputs.tokens.tokens.json = \"c7fc11afb2b9ee04dfc15fee3a6c6f45c1f45c5a0f5ba8b7d1ed0a9c1ec0ecf3\"\n\
+             inputs.tokens.tokens.json = \"181c2e9cfd8d68639a001ee001ca9d4e9deb14200daa251acf540fc17409b99d\"\n\
              op = \"infer\"\nop_version = 1\nparams.log_likelihood = false\nparams.logits = false\n\
              params.max_tokens = 64\nparams.sampler.kind = \"greedy\"\nparams.spec = \"f32@1\"\n\
              params.stop = []\nparams.stop_at_eos = true\nversion = 1\n"
         );
-        assert_eq!(key.digest.to_string(), "golden");
+        assert_eq!(
+            key.digest.to_string(),
+            "6edb958852ef2a341e4f9a743721cc61197dc06c0a6a50e4faba44e3d0ecc4a7"
+        );
     }
 
     #[test]

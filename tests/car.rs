@@ -195,6 +195,8 @@ fn the_writer_refuses_what_a_reader_would() {
     assert!(matches!(writer.block(&block.cid, b"abc"), Err(CarError::Duplicate { first: 59, .. })));
     let identity = Cid::new_v1(0x55, Multihash::wrap(0, b"abc").unwrap());
     assert!(matches!(new().block(&identity, b"abc"), Err(CarError::Unsupported { .. })));
+    let short = Cid::new_v1(0x55, Multihash::wrap(0x1e, &Digest::of(b"abc").0[..20]).unwrap());
+    assert!(matches!(new().block(&short, b"abc"), Err(CarError::Unsupported { .. })));
 }
 
 proptest! {

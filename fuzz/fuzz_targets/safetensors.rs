@@ -4,7 +4,8 @@
 use libfuzzer_sys::fuzz_target;
 use pipe::model::{Bytes, Model, ModelFile};
 
-const CONFIG: &[u8] = br#"{"model_type": "llama", "hidden_act": "silu", "hidden_size": 4, "intermediate_size": 4,
+const CONFIG: &[u8] =
+    br#"{"model_type": "llama", "hidden_act": "silu", "hidden_size": 4, "intermediate_size": 4,
     "num_hidden_layers": 1, "num_attention_heads": 1, "vocab_size": 2, "max_position_embeddings": 8,
     "rms_norm_eps": 1e-5, "tie_word_embeddings": true}"#;
 

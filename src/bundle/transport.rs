@@ -36,7 +36,7 @@ pub enum TransportError {
     #[error("block {cid} is {found} bytes long; the bundle says {expected}")]
     Length { cid: Cid, found: u64, expected: u64 },
     #[error("output {step}/{output}: {source}")]
-    Output { step: String, output: String, source: StoreError },
+    Output { step: String, output: String, source: Box<StoreError> },
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -62,7 +62,7 @@ pub fn export(
         let object = store.get(&digest).map_err(|source| TransportError::Output {
             step: step.into(),
             output: output.into(),
-            source,
+            source: Box::new(source),
         })?;
         car.block(&car::cid_raw(&digest), &object)?;
     }

@@ -1,6 +1,6 @@
 //! The `fetch` op: bytes from outside into the store, by the hash the recipe gives.
 
-use pipe_store::{Artifact, Output};
+use pipe_store::{Artifact, Output, StoreError};
 
 use super::fetch::{self, FetchError};
 use super::{Done, OpError, Progress, Unit, World, local};
@@ -15,6 +15,7 @@ pub fn run(op: &Fetch, world: &World<'_>, progress: &(dyn Fn(Progress) + Sync)) 
         let fetched = fetch::fetch(file, staged.file_mut(), world.partial, world.fetch, &beat, world.cancel)
             .map_err(|e| match e {
                 FetchError::Cancelled { .. } => OpError::Cancelled,
+                FetchError::Write { source, .. } => StoreError::io("write", staged.path(), source).into(),
                 e => e.into(),
             })?;
         for failure in &fetched.failures {

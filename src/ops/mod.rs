@@ -109,8 +109,6 @@ pub enum OpError {
     Input { what: String, message: String },
     #[error(transparent)]
     Store(#[from] StoreError),
-    #[error("{path}: {source}")]
-    File { path: String, source: std::io::Error },
 }
 
 impl OpError {

@@ -1,6 +1,7 @@
 //! The `pack` op: a model's weights rearranged for the kernels, once per model and spec, mapped ever after.
 
-use pipe_store::{Artifact, Output};
+use pipe_kernels::PackError;
+use pipe_store::{Artifact, Output, StoreError};
 
 use super::{Done, OpError, Progress, World};
 use crate::key::Inputs;
@@ -17,7 +18,12 @@ pub fn run(
 ) -> Result<Done, OpError> {
     let model = world.open_model(inputs)?;
     let mut staged = world.store.stage()?;
-    pipe_kernels::pack(&model.weights()?, &model.geometry(), op.spec, staged.file_mut())?;
+    pipe_kernels::pack(&model.weights()?, &model.geometry(), op.spec, staged.file_mut()).map_err(
+        |e| match e {
+            PackError::Write(source) => StoreError::io("write", staged.path(), source).into(),
+            e => OpError::from(e),
+        },
+    )?;
     world.check_cancelled()?;
     let (digest, length) = staged.commit()?;
     let artifact = Artifact { digest, length, media_type: "application/x-safetensors".into() };

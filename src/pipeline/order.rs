@@ -1,7 +1,8 @@
 //! Orders and cycles of a graph given as numbered nodes and edges. Knows no step.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::hash_map::Entry;
+use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
 
 use petgraph::algo::kosaraju_scc;
 use petgraph::graph::{DiGraph, NodeIndex};
@@ -63,8 +64,8 @@ pub fn cycles(nodes: usize, edges: &[(usize, usize)]) -> Vec<Vec<usize>> {
 
 /// Breadth first from `start` back to it, inside its knot.
 fn shortest(graph: &DiGraph<(), ()>, knot: &[NodeIndex], start: NodeIndex) -> Vec<usize> {
-    let inside: std::collections::HashSet<NodeIndex> = knot.iter().copied().collect();
-    let mut came_from = std::collections::HashMap::new();
+    let inside: HashSet<NodeIndex> = knot.iter().copied().collect();
+    let mut came_from = HashMap::new();
     let mut queue = VecDeque::from([start]);
     while let Some(node) = queue.pop_front() {
         let mut followers: Vec<NodeIndex> = graph.neighbors(node).filter(|n| inside.contains(n)).collect();
@@ -80,8 +81,8 @@ fn shortest(graph: &DiGraph<(), ()>, knot: &[NodeIndex], start: NodeIndex) -> Ve
                 path.reverse();
                 return path;
             }
-            if !came_from.contains_key(&follower) {
-                came_from.insert(follower, node);
+            if let Entry::Vacant(new) = came_from.entry(follower) {
+                new.insert(node);
                 queue.push_back(follower);
             }
         }

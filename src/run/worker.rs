@@ -1,8 +1,9 @@
 //! One step on a worker: lease, look once more, run, record. A panic of an op is a failed step.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pipe_store::{Lease, Output, Record, Recorded, StoreError};
 
@@ -12,6 +13,9 @@ use crate::ops::{self, Done, Job, OpError, World};
 
 /// How often a step that another process computes is looked at.
 const LEASE_POLL: Duration = Duration::from_millis(20);
+
+/// The least time between two beats of a step: enough for eyes, and kind to logs.
+const BEAT: Duration = Duration::from_millis(50);
 
 pub struct Worked {
     pub outputs: Vec<Output>,
@@ -30,7 +34,14 @@ pub fn work(task: &Task, check: bool, stage: &Stage<'_>) -> Result<Worked, StepE
         return Ok(Worked { outputs: record.outputs, recorded: None, hit: true });
     }
     let attempt = || -> Result<Done, StepError> {
-        let progress = |progress| tell(Event::StepProgress { step: job.step.clone(), progress });
+        let last = Mutex::new(None::<Instant>);
+        let progress = |progress| {
+            let mut last = last.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            if last.is_none_or(|at| at.elapsed() >= BEAT) {
+                *last = Some(Instant::now());
+                tell(Event::StepProgress { step: job.step.clone(), progress });
+            }
+        };
         match catch_unwind(AssertUnwindSafe(|| ops::execute(job, world, &progress))) {
             Ok(done) => Ok(done?),
             Err(panic) => Err(StepError::Panic(panic_text(&*panic))),

@@ -6,10 +6,11 @@ mod common;
 use std::collections::HashMap;
 use std::io::Write;
 use std::path::Path;
+use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use common::{bytes, child, hear, key, part, record, run, said, say, this_exe};
+use common::{bytes, child, did_not_run, hear, key, part, record, run, said, say, this_exe};
 use pipe_store::{Digest, FsckOptions, GcOptions, Recorded, Store};
 
 /// What the script puts: small ones, large ones, staged ones.
@@ -20,7 +21,7 @@ fn digest(n: usize) -> Digest {
 }
 
 /// Every kind of write; says what has returned. Running it again on any store it died on must work.
-fn script(store: &Store) {
+fn script(store: &Store, say: fn(&str)) {
     let put = |n: usize| {
         let digest = store.put(&bytes(n as u64, SIZES[n])).unwrap();
         say(&format!("object {n}"));
@@ -68,7 +69,8 @@ fn other_process() {
     let Some(part) = part() else { return };
     let root = Path::new(&part[1]);
     match &part[0][..] {
-        "script" => script(&Store::open_dying_at(root, part[2].parse().unwrap()).unwrap()),
+        "script" => script(&Store::open_dying_at(root, part[2].parse().unwrap()).unwrap(), say),
+        "rebuild" => drop(Store::rebuild(root).unwrap()),
         "forever" => {
             let store = Store::open(root).unwrap();
             say("open");
@@ -101,39 +103,108 @@ fn check(store: &Store, when: &str) {
 
 #[test]
 fn dying_at_every_step_loses_nothing_and_believes_nothing() {
-    // Several at once: they mostly wait for the disk.
-    let (next, last) = (AtomicU64::new(1), AtomicU64::new(u64::MAX));
+    let steps = until_it_survives(1, |step| {
+        survives(&format!("died at step {step}"), |root| {
+            child(&this_exe(), &["script", root, &step.to_string()])
+        })
+    });
+    assert!(steps > 60, "only {steps} steps were tried");
+}
+
+/// This test binary in another process that strace kills at the n-th call of a kind: so inside SQLite's
+/// own writes too.
+fn traced(calls: &str, n: u64, part: &[&str]) -> Command {
+    let inner = child(&this_exe(), part);
+    let mut strace = Command::new("strace");
+    strace.args(["-f", "-o", "/dev/null", "-e", &format!("trace={calls}"), "-e"]);
+    strace.arg(format!("inject={calls}:signal=KILL:when={n}")).arg(inner.get_program());
+    strace.args(inner.get_args()).envs(inner.get_envs().filter_map(|(k, v)| Some((k, v?))));
+    strace
+}
+
+const CALLS: [&str; 6] =
+    ["?pwrite64", "?fdatasync", "?fsync", "?rename,?renameat,?renameat2", "?unlink,?unlinkat", "?ftruncate"];
+
+/// Every ninth call; all of them with PIPE_STORE_EVERY_CALL=1. None: this machine cannot.
+fn stride() -> Option<u64> {
+    let dir = tempfile::tempdir().unwrap();
+    let probe = traced("?pwrite64", 60_000, &["script", dir.path().to_str().unwrap(), "0"]).output();
+    if !probe.is_ok_and(|out| out.status.success()) {
+        did_not_run("there is no strace here, or it may not trace");
+        return None;
+    }
+    Some(if std::env::var_os("PIPE_STORE_EVERY_CALL").is_some() { 1 } else { 9 })
+}
+
+#[test]
+fn killed_at_a_system_call_loses_nothing_and_believes_nothing() {
+    let Some(stride) = stride() else { return };
+    for calls in CALLS {
+        until_it_survives(stride, |n| {
+            survives(&format!("killed at {calls} {n}"), |root| traced(calls, n, &["script", root, "0"]))
+        });
+    }
+}
+
+#[test]
+fn killed_while_it_rebuilds_loses_nothing() {
+    let Some(stride) = stride() else { return };
+    for calls in CALLS {
+        // Few and decisive.
+        let stride = if calls.starts_with("?rename") { 1 } else { stride };
+        until_it_survives(stride, |n| {
+            let dir = tempfile::tempdir().unwrap();
+            let root = dir.path().to_str().unwrap();
+            script(&Store::open(dir.path()).unwrap(), |_| ());
+            let out = traced(calls, n, &["rebuild", root]).output().unwrap();
+            let store = Store::open(dir.path()).unwrap();
+            check(&store, &format!("killed at {calls} {n}"));
+            assert!((1..=2).all(|n| store.record(&key(n)).unwrap().is_some()), "killed at {calls} {n}");
+            assert_eq!(store.disagreements(&key(2)).unwrap().len(), 1, "killed at {calls} {n}");
+            assert!(store.run("kept").unwrap().is_some(), "killed at {calls} {n}");
+            drop(store);
+            let (store, rebuilt) = Store::rebuild(dir.path()).unwrap();
+            assert_eq!((rebuilt.records, rebuilt.runs), (2, 1), "killed at {calls} {n}");
+            check(&store, &format!("rebuilt after killed at {calls} {n}"));
+            out.status.success()
+        });
+    }
+}
+
+/// Tries 1, 1 + stride and so on until a try survives; returns the number of tries. Several at once: they
+/// mostly wait for the disk.
+fn until_it_survives(stride: u64, survives: impl Fn(u64) -> bool + Sync) -> u64 {
+    let (next, last) = (AtomicU64::new(0), AtomicU64::new(u64::MAX));
     std::thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
                 loop {
-                    let step = next.fetch_add(1, Ordering::Relaxed);
-                    if step > last.load(Ordering::Relaxed) {
+                    let n = next.fetch_add(1, Ordering::Relaxed);
+                    if n > last.load(Ordering::Relaxed) {
                         return;
                     }
-                    if die_at(step) {
-                        last.fetch_min(step, Ordering::Relaxed);
+                    if survives(1 + n * stride) {
+                        last.fetch_min(n, Ordering::Relaxed);
                     }
                 }
             });
         }
     });
-    let steps = last.into_inner();
-    assert!(steps > 60, "only {steps} steps were tried");
+    last.into_inner()
 }
 
-/// True when the script came to its end before that step.
-fn die_at(step: u64) -> bool {
+/// Runs the script in a process that may die, looks at what it left, and does it all again on that. True
+/// when the process came to its end.
+fn survives(when: &str, start: impl FnOnce(&str) -> Command) -> bool {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().to_str().unwrap();
-    let out = child(&this_exe(), &["script", root, &step.to_string()]).output().unwrap();
-    let when = format!("died at step {step}");
+    let out = start(root).output().unwrap();
     let acknowledged = said(&out.stdout);
     let stderr = String::from_utf8_lossy(&out.stderr).into_owned();
     assert!(!stderr.contains("panicked"), "{when}: {stderr}");
     {
         let store = Store::open(dir.path()).unwrap();
-        check(&store, &when);
+        check(&store, when);
         let dropped = acknowledged.iter().any(|a| a == "dropped");
         for said in &acknowledged {
             let (what, n) = said.split_once(' ').unwrap_or((said, "0"));
@@ -160,7 +231,7 @@ fn die_at(step: u64) -> bool {
     let again = child(&this_exe(), &["script", root, "0"]).output().unwrap();
     assert!(again.status.success(), "{when}: {}", String::from_utf8_lossy(&again.stdout));
     let store = Store::open(dir.path()).unwrap();
-    check(&store, &when);
+    check(&store, when);
     let objects: Vec<bool> = (0..6).map(|n| store.has(&digest(n)).unwrap()).collect();
     assert_eq!(objects, [true, true, true, true, false, false], "{when}");
     assert_eq!(store.disagreements(&key(2)).unwrap().len(), 1, "{when}");

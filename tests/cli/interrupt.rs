@@ -72,8 +72,10 @@ fn two_processes_share_a_store_and_compute_a_step_once() {
     let space = Space::new();
     long(&space);
     let (first, lines) = start(&space);
+    // Read all the while: a full pipe would hold the first run up, and its lease with it.
+    let first_events = std::thread::spawn(move || lines.lines().map_while(Result::ok).collect::<Vec<_>>());
     let second = events(&space.pipe(&["run", "long.toml", "--json"]).ok());
-    let first_events: Vec<String> = lines.lines().map_while(Result::ok).collect();
+    let first_events = first_events.join().unwrap();
     assert!(first.wait_with_output().unwrap().status.success());
     // The second found the lease taken, waited, and took the record.
     assert_eq!(steps(&second, "step_finished"), [""; 0], "{second:?}");

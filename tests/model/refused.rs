@@ -119,11 +119,14 @@ fn vocabularies_that_contradict_themselves() {
     assert!(merge.contains("merge 61 (\"<|endoftext|>\", \"<|im_start|>\") has no token for"), "{merge}");
 }
 
+/// A change, a tensor to add, and what the error says.
+type Case = (fn(&mut Parts), Option<Tensor>, &'static str);
+
 #[test]
 fn tensors_of_another_model() {
     let norm =
         |name: &str| Tensor { name: name.into(), ty: TensorType::F32, dims: vec![64], data: vec![0; 256] };
-    let cases: [(fn(&mut Parts), Option<Tensor>, &str); 7] = [
+    let cases: [Case; 7] = [
         (|_| {}, Some(norm("rope_freqs.weight")), "rotary frequencies scaled per dimension"),
         (|_| {}, Some(norm("blk.0.attn_q.bias")), "biases are not supported"),
         (|_| {}, Some(norm("blk.3.attn_norm.weight")), "no part of a Llama model as known here"),

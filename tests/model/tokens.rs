@@ -130,8 +130,15 @@ fn a_stream_holds_back_only_what_may_still_become_a_character() {
     assert_eq!(stream.push(&emoji[3..]), "🙂");
     assert_eq!(stream.push(b"a\xf0\x9f"), "a");
     assert_eq!(stream.push(b"b"), "\u{fffd}b");
+    assert_eq!(stream.push(b"\xff"), "\u{fffd}");
     assert_eq!(stream.push(b"\xe2"), "");
     assert_eq!(stream.finish(), "\u{fffd}");
+}
+
+#[test]
+fn a_token_outside_the_byte_alphabet_is_plain_text() {
+    let tokenizer = tiny("gpt-2", &[], &[("ab c", TokenKind::Normal)]);
+    assert_eq!(tokenizer.detokenizer().piece(256).unwrap(), b"ab c");
 }
 
 #[test]

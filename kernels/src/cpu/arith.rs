@@ -56,6 +56,15 @@ pub(crate) trait Lanes: Arith {
     /// The sign of lanes 0,2,4… flipped.
     fn neg_even(self) -> Self;
 
+    /// Asks for the cache line at `p`, which need not be valid, in the first-level cache.
+    /// # Safety
+    /// The CPU has this type's instructions.
+    unsafe fn fetch_near(p: *const f32);
+    /// [`Lanes::fetch_near`] for the second-level cache.
+    /// # Safety
+    /// The CPU has this type's instructions.
+    unsafe fn fetch_far(p: *const f32);
+
     /// How many panels a product takes at once with this many rows of activations.
     fn panels(rows: usize) -> usize;
     /// Most rows one register tile holds.

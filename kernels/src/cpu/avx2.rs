@@ -146,10 +146,22 @@ impl Lanes for Avx2 {
     }
 
     #[inline(always)]
+    unsafe fn fetch_near(p: *const f32) {
+        // SAFETY: a hint; any address will do.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn fetch_far(p: *const f32) {
+        // SAFETY: a hint; any address will do.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
+    }
+
+    #[inline(always)]
     fn panels(rows: usize) -> usize {
         match rows {
-            1 => 4,
-            2 | 3 => 2,
+            0 | 1 => 6,
+            2 => 3,
+            3 => 2,
             _ => 1,
         }
     }
@@ -168,7 +180,8 @@ impl Lanes for Avx2 {
         tiles! {
             (1, 1) (2, 1) (3, 1) (4, 1) (5, 1) (6, 1)
             (1, 2) (2, 2) (3, 2)
-            (1, 3) (1, 4)
+            (1, 3) (2, 3)
+            (1, 4) (1, 5) (1, 6)
         }
     }
 }

@@ -129,8 +129,24 @@ impl Lanes for Avx512 {
     }
 
     #[inline(always)]
+    unsafe fn fetch_near(p: *const f32) {
+        // SAFETY: a hint; any address will do.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn fetch_far(p: *const f32) {
+        // SAFETY: a hint; any address will do.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
+    }
+
+    #[inline(always)]
     fn panels(rows: usize) -> usize {
-        if rows <= 6 { 4 } else { 3 }
+        match rows {
+            // Six streams keep the most memory in flight; four rows of them just fit the registers.
+            0..=4 => 6,
+            5 | 6 => 4,
+            _ => 3,
+        }
     }
 
     #[inline(always)]
@@ -149,6 +165,8 @@ impl Lanes for Avx512 {
             (1, 2) (2, 2) (3, 2) (4, 2) (5, 2) (6, 2) (7, 2) (8, 2)
             (1, 3) (2, 3) (3, 3) (4, 3) (5, 3) (6, 3) (7, 3) (8, 3)
             (1, 4) (2, 4) (3, 4) (4, 4) (5, 4) (6, 4)
+            (1, 5) (2, 5) (3, 5) (4, 5)
+            (1, 6) (2, 6) (3, 6) (4, 6)
         }
     }
 }

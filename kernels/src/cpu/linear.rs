@@ -39,7 +39,17 @@ pub(crate) struct Tile {
     pub out_pitch: usize,
     /// Is this the chunk that starts the total?
     pub first: bool,
+    /// What a full tile fetches meanwhile: with each element of k the line at `ahead`, which moves by
+    /// `ahead_step` floats.
+    pub ahead: *const f32,
+    pub ahead_step: usize,
+    /// What lower tiles fetch, which are bound by memory: each panel some lines ahead; the last lines before
+    /// the end of k are followed by the first ones of the next group of panels.
+    pub last: bool,
 }
+
+/// How many elements of k lower tiles fetch ahead.
+const AHEAD: usize = 24;
 
 /// Accumulates an `R` × `P·16` tile over one chunk in registers, then stores or adds it.
 ///
@@ -54,7 +64,21 @@ pub(crate) unsafe fn tile<L: Lanes, const R: usize, const P: usize>(t: &Tile) {
         let mut acc = [[zero; P]; R];
         let mut w = t.w;
         let mut x = t.x;
-        for _ in 0..t.len {
+        let mut ahead = if R == L::ROWS { t.ahead } else { t.w.wrapping_add(AHEAD * PANEL) };
+        let turn = if t.last { t.len.saturating_sub(AHEAD) } else { t.len };
+        for i in 0..t.len {
+            if R == L::ROWS {
+                L::fetch_far(ahead);
+                ahead = ahead.wrapping_add(t.ahead_step);
+            } else {
+                if i == turn {
+                    ahead = ahead.wrapping_add((P - 1) * t.panel);
+                }
+                for p in 0..P {
+                    L::fetch_far(ahead.wrapping_add(p * t.panel));
+                }
+                ahead = ahead.wrapping_add(PANEL);
+            }
             let mut weights = [zero; P];
             for (p, weight) in weights.iter_mut().enumerate() {
                 *weight = L::load(w.add(p * t.panel));
@@ -78,25 +102,30 @@ pub(crate) unsafe fn tile<L: Lanes, const R: usize, const P: usize>(t: &Tile) {
     }
 }
 
-/// The whole product. Panels outside, so that weights stream through once while activations stay cached.
+/// The whole product. Panels outside, so that weights stream through once while activations stay cached. While
+/// full tiles compute, the next panels' weights are fetched bit by bit.
 ///
 /// # Safety
 /// The CPU has `L`'s instructions; the regions [`Linear`] describes are valid, and the output is this
 /// thread's alone.
 #[inline(always)]
 pub(crate) unsafe fn linear<L: Lanes>(a: &Linear) {
-    // SAFETY: tiles partition the product's rows, panels and k; each stays inside the regions of `a`.
-    unsafe {
-        let most = L::panels(a.rows.min(L::ROWS));
-        let mut p = 0;
-        while p < a.panels {
-            let np = most.min(a.panels - p);
-            let mut r = 0;
-            while r < a.rows {
-                let nr = rows_at_once(a.rows - r, L::ROWS);
-                let mut k = 0;
-                while k < a.k {
-                    let len = CHUNK.min(a.k - k);
+    let most = L::panels(a.rows.min(L::ROWS));
+    let mut p = 0;
+    while p < a.panels {
+        let np = most.min(a.panels - p);
+        // The next group stands right behind this one, as large as this one and read once per row tile.
+        let mut ahead = a.w.wrapping_add((p + np) * a.panel);
+        let share = (np * a.panel).div_ceil((a.rows / L::ROWS).max(1) * a.k);
+        let mut r = 0;
+        while r < a.rows {
+            let nr = rows_at_once(a.rows - r, L::ROWS);
+            let mut k = 0;
+            while k < a.k {
+                let len = CHUNK.min(a.k - k);
+                // SAFETY: tiles partition the product's rows, panels and k; each stays inside the regions of
+                // `a`. What is fetched ahead need not be valid.
+                unsafe {
                     let t = Tile {
                         x: a.x.add(r * a.x_pitch + k),
                         x_pitch: a.x_pitch,
@@ -106,13 +135,34 @@ pub(crate) unsafe fn linear<L: Lanes>(a: &Linear) {
                         out: a.out.add(r * a.out_pitch + p * PANEL),
                         out_pitch: a.out_pitch,
                         first: k == 0,
+                        ahead,
+                        ahead_step: share,
+                        last: k + len == a.k,
                     };
+                    if nr == L::ROWS && k == 0 {
+                        fetch_out::<L>(&t, nr, np);
+                    }
                     L::tile(nr, np, &t);
-                    k += len;
                 }
-                r += nr;
+                ahead = ahead.wrapping_add(share * len);
+                k += len;
             }
-            p += np;
+            r += nr;
+        }
+        p += np;
+    }
+}
+
+/// Fetches the tile's outputs, which come from memory when they are many.
+///
+/// # Safety
+/// The CPU has `L`'s instructions.
+#[inline(always)]
+unsafe fn fetch_out<L: Lanes>(t: &Tile, rows: usize, panels: usize) {
+    for r in 0..rows {
+        for p in 0..panels {
+            // SAFETY: the caller's promise.
+            unsafe { L::fetch_near(t.out.wrapping_add(r * t.out_pitch + p * PANEL)) };
         }
     }
 }

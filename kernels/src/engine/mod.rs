@@ -5,8 +5,10 @@ pub(crate) mod cache;
 mod logits;
 mod pass;
 mod plan;
+mod show;
 mod tap;
 pub(crate) mod team;
+mod work;
 
 use std::sync::{Mutex, PoisonError};
 

@@ -119,8 +119,7 @@ impl Plan {
         let group = g.heads / g.kv_heads;
         self.item_heads = group;
         self.count(g);
-        let items = self.item_ends.last().copied().unwrap_or(0);
-        if threads > 1 && items < 2 * threads {
+        if threads > 1 && self.items() < 2 * threads {
             self.item_heads = 1;
             self.count(g);
         }
@@ -135,6 +134,11 @@ impl Plan {
             end += s.rows.div_ceil(self.item_positions) * (g.heads / self.item_heads);
             self.item_ends.push(end);
         }
+    }
+
+    /// Number of items.
+    pub fn items(&self) -> usize {
+        self.item_ends.last().copied().unwrap_or(0)
     }
 
     /// Item `i`, the longest of a segment first; None after the last.

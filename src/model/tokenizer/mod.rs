@@ -61,8 +61,8 @@ impl TokenizerError {
     }
 }
 
-/// Longest run of white space. Beyond some hundred thousand the regular expressions give up half-way and the
-/// library goes on with what it has; better an error than other ids.
+/// Longest run of white space. Beyond a million characters the regular expressions give up half-way and the
+/// library goes on with what it has: other ids, silently. Below, the time is fine too.
 const WHITE_SPACE_LIMIT: usize = 100_000;
 
 /// What turns text into pieces before the merges: built here, or read from a tokenizer.json.

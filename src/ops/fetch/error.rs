@@ -17,7 +17,7 @@ pub enum FetchError {
         /// Bytes of a broken download that the next call continues.
         kept: u64,
     },
-    #[error("the fetch of `{name}` was cancelled; what had arrived is kept and will be continued")]
+    #[error("the fetch of `{name}` was cancelled; a download under way is kept and continued next time")]
     Cancelled { name: String },
     #[error("cannot write `{name}` on this machine: {source} (is the disk full or read-only?)")]
     Write {

@@ -19,7 +19,9 @@ pub(super) fn download(url: &str, bearer: Option<&str>, job: &Job, dest: &mut Fi
     match fill(url, bearer, &origin, job, &mut partial) {
         Ok(()) => partial.finish(dest).map_err(Halt::Write),
         Err(halt) => {
-            if partial.length == 0 {
+            // Worth continuing is only what broke off.
+            let refused = matches!(&halt, Halt::Source { cause: Cause::TooLarge { .. }, .. });
+            if refused || partial.length == 0 {
                 partial.discard().map_err(Halt::Write)?;
             }
             Err(halt)
@@ -33,8 +35,8 @@ fn fill(url: &str, bearer: Option<&str>, origin: &str, job: &Job, partial: &mut 
     // Only bytes beyond all earlier tries count: some servers break off and then refuse to continue.
     let mut furthest = partial.length;
     let start = partial.length;
-    // Bytes of an earlier call may be wrong; then this source is asked once more, from zero.
-    let mut inherited = partial.length > 0;
+    // Pieces that do not fit together say nothing against the source: it is asked once more, from zero.
+    let mut restarted = false;
     loop {
         let before = partial.length;
         let cause = match attempt(url, bearer, job, partial) {
@@ -46,7 +48,7 @@ fn fill(url: &str, bearer: Option<&str>, origin: &str, job: &Job, partial: &mut 
             Err(Stop::Cause(cause)) => cause,
         };
         match cause {
-            Cause::WrongHash { .. } if inherited && before > 0 => {}
+            Cause::WrongHash { .. } if before > 0 && !restarted => restarted = true,
             // A host that never answered will not do so in a second; one that did is asked again.
             Cause::NoAnswer { .. } if furthest == start => return Err(Halt::source(origin, cause)),
             Cause::Broken { .. } | Cause::NoAnswer { .. } | Cause::Status { status: 429 | 500..=599 } => {
@@ -58,11 +60,9 @@ fn fill(url: &str, bearer: Option<&str>, origin: &str, job: &Job, partial: &mut 
                 if fruitless > 0 {
                     pause(job, job.env.retry_wait.saturating_mul(1 << (fruitless - 1).min(6)))?;
                 }
-                continue;
             }
             _ => return Err(Halt::source(origin, cause)),
         }
-        inherited = false;
     }
 }
 

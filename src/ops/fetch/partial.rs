@@ -43,6 +43,13 @@ pub(super) fn kept(dir: &Path, expect: &Expected) -> u64 {
     fs::metadata(part_path(dir, expect)).map_or(0, |m| m.len())
 }
 
+impl Drop for Partial {
+    /// Closing is not enough: a process being started elsewhere may still hold a copy of the open file.
+    fn drop(&mut self) {
+        let _ = self.file.unlock();
+    }
+}
+
 impl Partial {
     /// Opens what an earlier call left and hashes it, or starts empty.
     pub fn open(job: &Job) -> io::Result<Self> {

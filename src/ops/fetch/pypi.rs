@@ -124,20 +124,21 @@ fn watch(child: &mut Child, folder: &Path, job: &Job) -> Result<io::Result<(Exit
     }
 }
 
-/// The last part of what a stream says, at a line's start.
+/// The last part of what a stream says, from a line's start.
 fn tail(mut stream: impl Read) -> String {
     let mut kept = Vec::new();
     let mut buffer = [0; 4096];
+    let mut cut = false;
     while let Ok(n @ 1..) = stream.read(&mut buffer) {
         kept.extend_from_slice(&buffer[..n]);
-        if kept.len() > 2 * TAIL {
+        if kept.len() > TAIL {
             kept.drain(..kept.len() - TAIL);
+            cut = true;
         }
     }
-    let cut = kept.len().saturating_sub(TAIL);
-    let text = String::from_utf8_lossy(&kept[cut..]).trim().to_owned();
+    let text = String::from_utf8_lossy(&kept).trim().to_owned();
     match text.split_once('\n') {
-        Some((_, whole_lines)) if cut > 0 => whole_lines.to_owned(),
+        Some((_, whole_lines)) if cut => whole_lines.to_owned(),
         _ => text,
     }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
-use crate::error::{At, Result, StoreError};
+use crate::error::{Result, StoreError};
 
 /// The format this program writes, kept in `user_version`.
 pub(crate) const FORMAT: i64 = 1;
@@ -228,16 +228,4 @@ fn escape(path: &Path) -> String {
         }
     }
     out
-}
-
-/// Runs `f` with the lock file held, so that only one process sets up the index.
-pub(crate) fn alone<T>(lock_file: &Path, f: impl FnOnce() -> Result<T>) -> Result<T> {
-    let file = open_lock(lock_file)?;
-    file.lock().at("lock", lock_file)?;
-    f()
-}
-
-pub(crate) fn open_lock(path: &Path) -> Result<std::fs::File> {
-    let mut how = std::fs::OpenOptions::new();
-    how.read(true).write(true).create(true).truncate(false).open(path).at("open", path)
 }

@@ -5,6 +5,7 @@ mod hash;
 mod index;
 mod layout;
 mod lease;
+mod lock;
 mod objects;
 mod rebuild;
 mod records;
@@ -54,7 +55,7 @@ impl Disk {
             Err(e) => return Err(e),
         };
         let index = match writer {
-            Some(_) => index::alone(&layout.index_lock(), || Index::open(&path))?,
+            Some(_) => lock::alone(&layout.index_lock(), || Index::open(&path))?,
             None => Index::open_read_only(&path)?,
         };
         Ok(Disk::of(layout, index, writer, faults))

@@ -1,12 +1,14 @@
 //! A new index for a store whose index is damaged. Object files need none; rows are saved one by one.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags};
 
-use super::index::{self, Index, Sync};
-use super::layout::{Layout, sync_dir};
+use super::index::{Index, Sync};
+use super::layout::{Layout, remove, sync_dir};
+use super::lock;
 use super::writer::{Exclusive, Writer};
 use super::{Disk, rows};
 use crate::Digest;
@@ -15,51 +17,67 @@ use crate::fault::Faults;
 use crate::fsck::Rebuilt;
 
 impl Disk {
+    /// The new index is complete before it takes the place of the old one, by one rename.
     pub fn rebuild(root: &Path) -> Result<(Disk, Rebuilt)> {
         let layout = Layout::new(root)?;
         layout.create()?;
         let writer = Writer::register(&layout)?;
         let alone = Exclusive::acquire(&layout, &writer.id)?;
-        let path = layout.index();
-        let set_aside = move_aside(&layout)?;
-        let index = index::alone(&layout.index_lock(), || Index::open(&path))?;
+        let (path, new) = (layout.index(), layout.root.join("index.new.sqlite"));
+        for end in ENDS {
+            remove(&with(&new, end))?;
+        }
         let mut rebuilt = Rebuilt::default();
-        if let Some(old) = &set_aside {
+        {
+            let index = Index::open(&new)?;
             // Read-write, so that SQLite can recover the old log; whatever fails is lost, not fatal.
             let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-            if let Ok(old) = Connection::open_with_flags(old, flags) {
+            if let Ok(old) = Connection::open_with_flags(&path, flags) {
                 save(&old, &index, &mut rebuilt)?;
             }
+            // Empties the log, so that the one file is everything.
+            index.shrink()?;
         }
-        rebuilt.set_aside = set_aside;
+        rebuilt.set_aside = set_aside(&layout)?;
+        fs::rename(&new, &path).at("put in place", &new)?;
+        sync_dir(&layout.root)?;
+        let index = lock::alone(&layout.index_lock(), || Index::open(&path))?;
         drop(alone);
         Ok((Disk::of(layout, index, Some(writer), Faults::default()), rebuilt))
     }
 }
 
-/// Moves the index with its log, under a name that is free.
-fn move_aside(layout: &Layout) -> Result<Option<PathBuf>> {
+/// The log of an index and its shared memory have the name of the index with these ends.
+const ENDS: [&str; 3] = ["-wal", "-shm", ""];
+
+fn with(path: &Path, end: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(end);
+    name.into()
+}
+
+/// Gives the old index a second name under which it stays, and takes its log away: the new index must
+/// not meet it. Were we killed after that, the old index without its log is an older state of itself.
+fn set_aside(layout: &Layout) -> Result<Option<PathBuf>> {
     let from = layout.index();
-    if !from.try_exists().at("look at", &from)? {
-        return Ok(None);
-    }
-    let free = |n: &u32| !layout.damaged().join(format!("index-{n}.sqlite")).exists();
-    let n = (0..u32::MAX).find(free).unwrap_or(0);
-    let to = layout.damaged().join(format!("index-{n}.sqlite"));
-    // The log first: were we killed in between, the index without its log is an older state of itself.
-    for end in ["-wal", "-shm", ""] {
-        let with = |path: &Path| {
-            let mut name = path.as_os_str().to_owned();
-            name.push(end);
-            PathBuf::from(name)
-        };
-        let from = with(&from);
-        if from.try_exists().at("look at", &from)? {
-            fs::rename(&from, with(&to)).at("set aside", &from)?;
+    let free = |n: &u32| ENDS.iter().all(|end| !with(&aside(layout, *n), end).exists());
+    let to = aside(layout, (0..u32::MAX).find(free).unwrap_or(0));
+    for end in &ENDS[..2] {
+        match fs::rename(with(&from, end), with(&to, end)) {
+            Err(e) if e.kind() != ErrorKind::NotFound => return Err(e).at("set aside", &with(&from, end)),
+            _ => {}
         }
     }
-    sync_dir(&layout.root)?;
-    Ok(Some(to))
+    match fs::hard_link(&from, &to) {
+        Ok(()) => Ok(Some(to)),
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
+        // A file system without links.
+        Err(_) => fs::copy(&from, &to).map(|_| Some(to)).at("copy", &from),
+    }
+}
+
+fn aside(layout: &Layout, n: u32) -> PathBuf {
+    layout.damaged().join(format!("index-{n}.sqlite"))
 }
 
 fn save(old: &Connection, index: &Index, rebuilt: &mut Rebuilt) -> Result<()> {

@@ -5,7 +5,8 @@ use std::sync::PoisonError;
 
 use super::index::Sync;
 use super::layout::{list, remove};
-use super::writer::{Exclusive, held, living};
+use super::lock::held;
+use super::writer::{Exclusive, living};
 use super::{Disk, lease, rows};
 use crate::error::Result;
 use crate::gc::{Doomed, Inventory, Item, Removal, RunRoots, Why};
