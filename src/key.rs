@@ -15,14 +15,6 @@ pub type Inputs = BTreeMap<String, BTreeMap<String, Artifact>>;
 const DOMAIN: &str = "pipe/step-key";
 const VERSION: u32 = 1;
 
-/// A step's key with the text it was made from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StepKey {
-    pub digest: Digest,
-    /// One `path = value` line per field of the preimage, sorted; what `explain` compares.
-    pub text: String,
-}
-
 /// Versions of what an op does. A change of an op's output for the same inputs changes its number.
 fn op_version(op: &Op) -> u32 {
     match op {
@@ -57,7 +49,22 @@ enum Params<'a> {
 
 /// The key of a step whose inputs are known. `local` holds the contents a `file` step names, and is empty
 /// for every other op.
-pub fn step_key(op: &Op, inputs: &Inputs, local: &BTreeMap<String, Digest>) -> StepKey {
+pub fn step_key(op: &Op, inputs: &Inputs, local: &BTreeMap<String, Digest>) -> Digest {
+    let bytes =
+        serde_ipld_dagcbor::to_vec(&preimage(op, inputs, local)).expect("BUG: a preimage is plain data");
+    Digest::of(&bytes)
+}
+
+/// The text the same key is made from: a `path = value` line per field, sorted; what `explain` compares.
+pub fn step_text(op: &Op, inputs: &Inputs, local: &BTreeMap<String, Digest>) -> String {
+    let value = serde_json::to_value(preimage(op, inputs, local)).expect("BUG: a preimage is plain data");
+    let mut text = String::new();
+    flatten("", &value, &mut text);
+    text
+}
+
+/// The one walk; serde's two writers make the hash and the text of it.
+fn preimage<'a>(op: &'a Op, inputs: &'a Inputs, local: &'a BTreeMap<String, Digest>) -> Preimage<'a> {
     let params = match op {
         Op::Fetch(fetch) => {
             Params::Fetch { files: fetch.files.iter().map(|f| (f.name.as_str(), f.expect)).collect() }
@@ -73,19 +80,7 @@ pub fn step_key(op: &Op, inputs: &Inputs, local: &BTreeMap<String, Digest>) -> S
             (port.as_str(), files.iter().map(|(name, a)| (name.as_str(), a.digest)).collect())
         })
         .collect();
-    let preimage = Preimage {
-        domain: DOMAIN,
-        version: VERSION,
-        op: op.name(),
-        op_version: op_version(op),
-        params,
-        inputs,
-    };
-    let bytes = serde_ipld_dagcbor::to_vec(&preimage).expect("BUG: a preimage is plain data");
-    let value = serde_json::to_value(&preimage).expect("BUG: a preimage is plain data");
-    let mut text = String::new();
-    flatten("", &value, &mut text);
-    StepKey { digest: Digest::of(&bytes), text }
+    Preimage { domain: DOMAIN, version: VERSION, op: op.name(), op_version: op_version(op), params, inputs }
 }
 
 /// One line per leaf. serde_json may or may not keep field order, so objects are walked sorted.
@@ -163,9 +158,9 @@ mod tests {
     /// A golden key. If this changes, every stored result is orphaned: bump VERSION or the op's version with it.
     #[test]
     fn golden_key() {
-        let key = step_key(&infer(), &inputs(), &BTreeMap::new());
+        let none = BTreeMap::new();
         assert_eq!(
-            key.text,
+            step_text(&infer(), &inputs(), &none),
             "domain = \"pipe/step-key\"\n\
              inputs.tokens.tokens.json = \"181c2e9cfd8d68639a001ee001ca9d4e9deb14200daa251acf540fc17409b99d\"\n\
              op = \"infer\"\nop_version = 1\nparams.log_likelihood = false\nparams.logits = false\n\
@@ -173,7 +168,7 @@ mod tests {
              params.stop = []\nparams.stop_at_eos = true\nversion = 1\n"
         );
         assert_eq!(
-            key.digest.to_string(),
+            step_key(&infer(), &inputs(), &none).to_string(),
             "6edb958852ef2a341e4f9a743721cc61197dc06c0a6a50e4faba44e3d0ecc4a7"
         );
     }
@@ -197,13 +192,15 @@ mod tests {
 
     #[test]
     fn explain_names_the_field() {
-        let before = step_key(&infer(), &inputs(), &BTreeMap::new());
+        let none = BTreeMap::new();
+        let before = infer();
         let Op::Infer(mut op) = infer() else { unreachable!() };
         op.max_tokens = 65;
-        let after = step_key(&Op::Infer(op), &inputs(), &BTreeMap::new());
-        assert_ne!(before.digest, after.digest);
+        let after = Op::Infer(op);
+        assert_ne!(step_key(&before, &inputs(), &none), step_key(&after, &inputs(), &none));
         let change =
             Change { field: "params.max_tokens".into(), before: Some("64".into()), after: Some("65".into()) };
-        assert_eq!(changes(&before.text, &after.text), [change]);
+        let text = |op| step_text(op, &inputs(), &none);
+        assert_eq!(changes(&text(&before), &text(&after)), [change]);
     }
 }

@@ -1,15 +1,16 @@
 //! What a run would do: each step with its fate, in order. Runs nothing.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use petgraph::Direction;
 use petgraph::graph::NodeIndex;
 use petgraph::visit::EdgeRef;
 use pipe_store::{Digest, Output, Record, Store, StoreError};
+use rayon::prelude::*;
 use serde::Serialize;
 
-use crate::key::{Inputs, StepKey, step_key};
+use crate::key::{Inputs, step_key, step_text};
 use crate::pipeline::{Op, Pipeline};
 
 /// What will become of a step.
@@ -18,7 +19,7 @@ pub enum Fate {
     /// The store has its record; nothing runs.
     Hit { key: Digest, record: Record },
     /// It will run.
-    Miss { key: StepKey, why: Why },
+    Miss { key: Digest, text: String, why: Why },
     /// Its key depends on steps that have yet to run.
     Waits { on: Vec<String> },
 }
@@ -105,35 +106,108 @@ pub fn inputs_of<'a>(
     Ok(Some(inputs))
 }
 
-/// The key of a step whose inputs are known. Hashes the files a `file` step names, memoised by the store.
-pub fn key_of(
-    pipeline: &Pipeline,
-    node: NodeIndex,
-    inputs: &Inputs,
-    store: &Store,
-) -> Result<StepKey, PlanError> {
-    let step = &pipeline.graph[node];
-    let mut local = BTreeMap::new();
-    if let Op::File(file) = &step.op {
-        let fail = |source: Box<dyn std::error::Error + Send + Sync>| PlanError::Local {
-            step: step.name.clone(),
-            path: file.path.clone(),
-            source,
-        };
-        for entry in crate::ops::local::listing(&file.path).map_err(|e| fail(Box::new(e)))? {
-            let (digest, _) = store.file_digest(&entry.path).map_err(|e| fail(Box::new(e)))?;
-            local.insert(entry.name, digest);
-        }
+/// A step whose inputs are known, with its key and what the store says of it.
+pub struct Looked {
+    pub node: NodeIndex,
+    pub inputs: Inputs,
+    /// The contents a `file` step names.
+    local: BTreeMap<String, Digest>,
+    pub key: Digest,
+    pub record: Option<Record>,
+}
+
+impl Looked {
+    /// The text of the key; made only for steps that run.
+    pub fn text(&self, pipeline: &Pipeline) -> String {
+        step_text(&pipeline.graph[self.node].op, &self.inputs, &self.local)
     }
-    Ok(step_key(&step.op, inputs, &local))
+}
+
+/// Keys of steps whose producers' outputs are known, and their records, in the given order. Keys are hashed
+/// on all cores and records read in one transaction: a recipe may have ten thousand steps.
+pub fn look_up<'a>(
+    pipeline: &Pipeline,
+    nodes: &[NodeIndex],
+    outputs: impl Fn(NodeIndex) -> Option<&'a [Output]> + Sync,
+    store: &Store,
+) -> Result<Vec<Result<Looked, PlanError>>, StoreError> {
+    let keyed = |&node: &NodeIndex| -> Result<Looked, PlanError> {
+        let inputs =
+            inputs_of(pipeline, node, &outputs)?.expect("BUG: looked up before its inputs are known");
+        let step = &pipeline.graph[node];
+        let local = match &step.op {
+            Op::File(file) => contents(&step.name, &file.path, store)?,
+            _ => BTreeMap::new(),
+        };
+        let key = step_key(&step.op, &inputs, &local);
+        Ok(Looked { node, inputs, local, key, record: None })
+    };
+    let mut looked: Vec<_> = nodes.par_iter().map(keyed).collect();
+    let keys: Vec<Digest> = looked.iter().flatten().map(|l| l.key).collect();
+    for (looked, record) in looked.iter_mut().flatten().zip(store.records(&keys)?) {
+        looked.record = record;
+    }
+    Ok(looked)
+}
+
+/// Digests of the files a `file` step names, memoised by the store.
+fn contents(step: &str, path: &Path, store: &Store) -> Result<BTreeMap<String, Digest>, PlanError> {
+    let fail = |source: Box<dyn std::error::Error + Send + Sync>| PlanError::Local {
+        step: step.to_owned(),
+        path: path.to_owned(),
+        source,
+    };
+    let entries = crate::ops::local::listing(path).map_err(|e| fail(Box::new(e)))?;
+    let digest = |entry: crate::ops::fetch::Entry| match store.file_digest(&entry.path) {
+        Ok((digest, _)) => Ok((entry.name, digest)),
+        Err(e) => Err(fail(Box::new(e))),
+    };
+    entries.into_iter().map(digest).collect()
+}
+
+/// Which steps become ready as their producers are done.
+pub struct Frontier {
+    /// Producers not yet done, by node; parallel edges (two ports fed by one step) count once.
+    missing: Vec<usize>,
+}
+
+impl Frontier {
+    /// The frontier before anything is done, and the steps that need nothing.
+    pub fn new(pipeline: &Pipeline) -> (Self, Vec<NodeIndex>) {
+        let mut missing = vec![0; pipeline.graph.node_count()];
+        for &node in &pipeline.order {
+            missing[node.index()] = distinct(pipeline, node, Direction::Incoming).len();
+        }
+        let first = pipeline.order.iter().copied().filter(|n| missing[n.index()] == 0).collect();
+        (Frontier { missing }, first)
+    }
+
+    /// A step is done: those it was the last producer of.
+    pub fn done(&mut self, pipeline: &Pipeline, node: NodeIndex) -> Vec<NodeIndex> {
+        let mut ready = distinct(pipeline, node, Direction::Outgoing);
+        ready.retain(|consumer| {
+            let missing = &mut self.missing[consumer.index()];
+            *missing -= 1;
+            *missing == 0
+        });
+        ready
+    }
+}
+
+/// Neighbours, each once.
+fn distinct(pipeline: &Pipeline, node: NodeIndex, direction: Direction) -> Vec<NodeIndex> {
+    let mut all: Vec<_> = pipeline.graph.neighbors_directed(node, direction).collect();
+    all.sort_unstable();
+    all.dedup();
+    all
 }
 
 /// Why a key that has no record has none.
-pub fn why_miss(store: &Store, step: &str, key: &StepKey) -> Result<Why, StoreError> {
-    Ok(match nearest(store, step, &key.text)? {
+pub fn why_miss(store: &Store, step: &str, text: &str) -> Result<Why, StoreError> {
+    Ok(match nearest(store, step, text)? {
         None => Why::New,
         Some((_, record)) => Why::Changed {
-            fields: crate::key::changes(&record.preimage, &key.text).into_iter().map(|c| c.field).collect(),
+            fields: crate::key::changes(&record.preimage, text).into_iter().map(|c| c.field).collect(),
         },
     })
 }
@@ -163,35 +237,36 @@ pub fn named(pipeline: &Pipeline, names: &[String]) -> Result<Vec<NodeIndex>, Pl
 /// Plan a pipeline against a store. A step under `force` is a miss whatever is recorded.
 pub fn plan(pipeline: &Pipeline, store: &Store, force: &[NodeIndex]) -> Result<Plan, PlanError> {
     let mut fates: Vec<Option<Fate>> = vec![None; pipeline.graph.node_count()];
-    for &node in &pipeline.order {
+    let (mut frontier, mut wave) = Frontier::new(pipeline);
+    while !wave.is_empty() {
         let known = |n: NodeIndex| match &fates[n.index()] {
             Some(Fate::Hit { record, .. }) => Some(record.outputs.as_slice()),
             _ => None,
         };
-        let fate = match inputs_of(pipeline, node, known)? {
-            None => Fate::Waits {
-                on: pipeline
-                    .graph
-                    .neighbors_directed(node, Direction::Incoming)
-                    .filter(|n| known(*n).is_none())
-                    .map(|n| pipeline.graph[n].name.clone())
-                    .collect::<std::collections::BTreeSet<_>>()
-                    .into_iter()
-                    .collect(),
-            },
-            Some(inputs) => {
-                let key = key_of(pipeline, node, &inputs, store)?;
-                match store.record(&key.digest)? {
-                    _ if force.contains(&node) => Fate::Miss { key, why: Why::Forced },
-                    Some(record) => Fate::Hit { key: key.digest, record },
-                    None => {
-                        let why = why_miss(store, &pipeline.graph[node].name, &key)?;
-                        Fate::Miss { key, why }
-                    }
-                }
-            }
-        };
-        fates[node.index()] = Some(fate);
+        let looked = look_up(pipeline, &wave, known, store)?;
+        wave.clear();
+        for looked in looked {
+            let looked = looked?;
+            let (node, key) = (looked.node, looked.key);
+            let fate = if force.contains(&node) {
+                Fate::Miss { key, text: looked.text(pipeline), why: Why::Forced }
+            } else if let Some(record) = looked.record {
+                wave.extend(frontier.done(pipeline, node));
+                Fate::Hit { key, record }
+            } else {
+                let text = looked.text(pipeline);
+                let why = why_miss(store, &pipeline.graph[node].name, &text)?;
+                Fate::Miss { key, text, why }
+            };
+            fates[node.index()] = Some(fate);
+        }
+    }
+    for &node in pipeline.order.iter().filter(|n| fates[n.index()].is_none()).collect::<Vec<_>>() {
+        let hit = |n: &NodeIndex| matches!(fates[n.index()], Some(Fate::Hit { .. }));
+        let mut on = distinct(pipeline, node, Direction::Incoming);
+        on.retain(|n| !hit(n));
+        let on = on.into_iter().map(|n| pipeline.graph[n].name.clone()).collect();
+        fates[node.index()] = Some(Fate::Waits { on });
     }
     let take = |&node: &NodeIndex| Planned {
         node,

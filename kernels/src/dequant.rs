@@ -116,7 +116,7 @@ mod tests {
         let q4_0 = row(TensorType::Q4_0, &[&d[..], &q].concat(), 32);
         let q4_1 = row(TensorType::Q4_1, &[&d[..], &[0x00, 0x42], &q].concat(), 32);
         for i in 0..16 {
-            let (low, high) = ((i * 2 & 15) as f32, ((i * 2 + 1) & 15) as f32);
+            let (low, high) = (((i * 2) & 15) as f32, ((i * 2 + 1) & 15) as f32);
             assert_eq!((q4_0[i], q4_0[i + 16]), (0.5 * (low - 8.0), 0.5 * (high - 8.0)));
             assert_eq!((q4_1[i], q4_1[i + 16]), (0.5 * low + 3.0, 0.5 * high + 3.0));
         }

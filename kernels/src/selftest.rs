@@ -130,4 +130,38 @@ mod tests {
             assert_eq!(run(implementation), Ok(()), "{implementation}");
         }
     }
+
+    #[test]
+    fn kernels_that_round_otherwise_are_caught() {
+        fn off(x: &[f32], gain: &[f32], eps: f32, out: &mut [f32]) {
+            scalar::rms_norm(x, gain, eps, out);
+            out[100] = f32::from_bits(out[100].to_bits() ^ 1);
+        }
+        let broken = Kernels { rms_norm: off, ..scalar::KERNELS };
+        assert!(tile(&broken).is_err_and(|e| e.vector == "kernels against scalar"));
+        assert_eq!(tile(&scalar::KERNELS), Ok(()));
+    }
+
+    /// What code that sets its own modes, as some libraries do, leaves behind.
+    #[cfg(target_arch = "x86_64")]
+    #[test]
+    fn a_floating_point_unit_in_another_mode_is_caught() {
+        let with = |bits: u32| {
+            let set = |csr: u32| {
+                // SAFETY: loads the control register from a valid address; restored below, and nothing but
+                // opaque operations runs in between.
+                unsafe { std::arch::asm!("ldmxcsr [{}]", in(reg) &csr, options(nostack)) };
+            };
+            set(0x1f80 | bits);
+            let found = environment();
+            set(0x1f80);
+            found.err().map(|e| e.vector)
+        };
+        assert_eq!(with(0), None);
+        assert_eq!(with(0x8000), Some("subnormals written"));
+        assert_eq!(with(0x0040), Some("subnormals read"));
+        for rounding in [0x2000, 0x4000, 0x6000] {
+            assert!(with(rounding).is_some_and(|v| v.contains("to")), "{rounding:#x}");
+        }
+    }
 }

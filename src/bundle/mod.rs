@@ -43,8 +43,10 @@ pub struct SealedStep {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SealedOutput {
-    #[serde(flatten)]
-    pub artifact: Artifact,
+    pub digest: Digest,
+    /// Bytes.
+    pub length: u64,
+    pub media_type: String,
     /// An IPLD link if the bytes travel with the bundle. What anyone can fetch or derive again is named by
     /// its digest only, so that pinning a bundle does not wait for gigabytes of weights.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -92,7 +94,8 @@ pub fn seal(pipeline: &Pipeline, run: &Run) -> Option<Bundle> {
                 .iter()
                 .map(|o| {
                     let link = carried(op, &o.artifact).then(|| car::cid_raw(&o.artifact.digest));
-                    (o.name.clone(), SealedOutput { artifact: o.artifact.clone(), link })
+                    let Artifact { digest, length, media_type } = o.artifact.clone();
+                    (o.name.clone(), SealedOutput { digest, length, media_type, link })
                 })
                 .collect(),
         };

@@ -55,7 +55,7 @@ pub fn export(
     car.block(&root, &bytes)?;
     let mut written = std::collections::HashSet::new();
     for (step, output, sealed) in bundle.outputs() {
-        let digest = sealed.artifact.digest;
+        let digest = sealed.digest;
         if (sealed.link.is_none() && !with_inputs) || !written.insert(digest) {
             continue;
         }
@@ -99,7 +99,7 @@ pub fn import(reader: impl Read, store: &Store) -> Result<Imported, TransportErr
     }
     let bundle = bundle.ok_or(TransportError::NoRoot { root })?;
     let named: HashMap<_, _> =
-        bundle.outputs().map(|(_, _, o)| (car::cid_raw(&o.artifact.digest), o.artifact.length)).collect();
+        bundle.outputs().map(|(_, _, o)| (car::cid_raw(&o.digest), o.length)).collect();
     for (cid, found, _) in &blocks {
         let expected = *named.get(cid).ok_or(TransportError::Stray { cid: *cid })?;
         if *found != expected {
@@ -114,9 +114,9 @@ pub fn import(reader: impl Read, store: &Store) -> Result<Imported, TransportErr
     store.pin(&digest, "imported")?;
     let mut missing = Vec::new();
     for (_, _, sealed) in bundle.outputs().filter(|(_, _, o)| o.link.is_some()) {
-        store.pin(&sealed.artifact.digest, &format!("imported with {root}"))?;
-        if !store.has(&sealed.artifact.digest)? {
-            missing.push(sealed.artifact.digest);
+        match store.has(&sealed.digest)? {
+            true => store.pin(&sealed.digest, &format!("imported with {root}"))?,
+            false => missing.push(sealed.digest),
         }
     }
     Ok(Imported { cid: root, bundle, blocks: count, missing })

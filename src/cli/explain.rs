@@ -48,9 +48,9 @@ fn would(step: &str, path: &std::path::Path, store: &Store, context: &Context) -
             "{step}: its key is not known before {} ran; if their outputs come out the same, it is a hit",
             on.join(", ")
         )),
-        Fate::Miss { key, .. } => {
-            let earlier = plan::nearest(store, step, &key.text)?;
-            tell(step, &key.digest, "would run", earlier, &key.text, context)
+        Fate::Miss { key, text, .. } => {
+            let earlier = plan::nearest(store, step, &text)?;
+            tell(step, &key, "would run", earlier, &text, context)
         }
     }
 }

@@ -1,5 +1,6 @@
 //! `pipe plan`: what a run would do, and why; the graph as DOT or Mermaid.
 
+use std::fmt::Write;
 use std::path::PathBuf;
 
 use super::error::{CliError, Exit};
@@ -49,13 +50,15 @@ pub fn main(args: Args, context: &Context) -> Result<Exit, CliError> {
 fn show(plan: &plan::Plan, pipeline: &Pipeline, context: &Context) -> Result<(), CliError> {
     let names = || plan.steps.iter().map(|s| pipeline.graph[s.node].name.chars().count());
     let width = names().max().unwrap_or(0);
+    // One write for all lines: a recipe may have ten thousand steps.
+    let mut text = String::new();
     for planned in &plan.steps {
         let step = &pipeline.graph[planned.node];
         if context.out.json {
             let fate = match &planned.fate {
                 Fate::Hit { key, .. } => serde_json::json!({ "fate": "hit", "key": key }),
-                Fate::Miss { key, why } => {
-                    serde_json::json!({ "fate": "miss", "key": key.digest, "reason": why })
+                Fate::Miss { key, why, .. } => {
+                    serde_json::json!({ "fate": "miss", "key": key, "reason": why })
                 }
                 Fate::Waits { on } => serde_json::json!({ "fate": "waits", "on": on }),
             };
@@ -69,7 +72,7 @@ fn show(plan: &plan::Plan, pipeline: &Pipeline, context: &Context) -> Result<(),
             Fate::Miss { why, .. } => format!("miss   {why}"),
             Fate::Waits { on } => format!("waits  on {}", on.join(", ")),
         };
-        context.out.line(format!("{:width$}  {:8}  {fate}", step.name, step.op.name()))?;
+        let _ = writeln!(text, "{:width$}  {:8}  {fate}", step.name, step.op.name());
     }
-    Ok(())
+    if text.is_empty() { Ok(()) } else { context.out.line(text.trim_end()) }
 }

@@ -109,8 +109,7 @@ fn steps(bundle: &Bundle, found: &Found, out: Out) -> Result<(), CliError> {
         let fact = fact.map_or(String::new(), |f| format!("{} {}", f.outcome, millis(f.wall_ms)));
         out.line(format!("{name:24} {:9} {fact}", step.op))?;
         for (output, sealed) in &step.outputs {
-            let artifact = &sealed.artifact;
-            out.line(format!("    {output:28} {:>10}  {}", bytes(artifact.length), artifact.digest))?;
+            out.line(format!("    {output:28} {:>10}  {}", bytes(sealed.length), sealed.digest))?;
         }
     }
     Ok(())
@@ -124,7 +123,7 @@ fn output(path: &str, found: &Found, store: &Store) -> Result<Exit, CliError> {
         return Err(CliError::new(Exit::Usage, format!("no output `{path}`"))
             .hint(format!("there are {}", has.join(", "))));
     };
-    let object = store.get(&sealed.artifact.digest)?;
+    let object = store.get(&sealed.digest)?;
     let written = std::io::Write::write_all(&mut std::io::stdout().lock(), &object);
     written.map_err(|e| CliError::new(Exit::Step, format!("stdout: {e}")))?;
     Ok(Exit::Ok)
@@ -135,7 +134,7 @@ pub fn answers(bundle: &Bundle, store: &Store, out: Out) -> Result<(), CliError>
     let made = || bundle.outputs().filter(|(_, name, _)| *name == crate::ops::ANSWERS);
     let several = made().count() > 1;
     for (step, _, sealed) in made() {
-        let answers: Answers = match store.get(&sealed.artifact.digest) {
+        let answers: Answers = match store.get(&sealed.digest) {
             Ok(object) => serde_json::from_slice(&object)
                 .map_err(|e| CliError::new(Exit::Store, format!("{step}/{}: {e}", crate::ops::ANSWERS)))?,
             Err(e @ StoreError::Missing { .. }) => {

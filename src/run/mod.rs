@@ -6,7 +6,7 @@ mod facts;
 mod state;
 mod worker;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::time::Instant;
@@ -20,10 +20,9 @@ pub use event::Event;
 pub use facts::{Facts, Git};
 use state::{State, States};
 
-use crate::key::StepKey;
 use crate::ops::{Device, Job, OpError};
 use crate::pipeline::Pipeline;
-use crate::plan::{self, PlanError, Why};
+use crate::plan::{self, Looked, PlanError, Why};
 
 /// How to run. Nothing here can change a result.
 #[derive(Clone, Debug, Default)]
@@ -179,28 +178,42 @@ pub fn run(pipeline: &Pipeline, options: &Options, id: String, stage: &Stage<'_>
             });
         };
         let mut stopping = false;
+        // Steps that were looked up and must run.
+        let mut queue = VecDeque::new();
         loop {
             let cancelled = stage.cancel.load(Ordering::Relaxed);
-            while !stopping && !cancelled && states.running() < options.jobs.max(1) {
-                let Some(node) = states.pop_ready() else { break };
-                match look_up(pipeline, node, &states, stage.store, force.contains(&node)) {
-                    Ok(Looked::Hit(key, outputs)) => {
-                        let step = pipeline.graph[node].name.clone();
-                        tell(Event::StepHit { step, key, outputs: outputs.clone() });
-                        states.set(node, State::Done { key, outputs, outcome: Outcome::Hit, wall_ms: 0 });
-                    }
-                    Ok(Looked::Miss(task, reason)) => {
-                        let (step, op) = (task.job.step.clone(), task.job.op.name());
-                        tell(Event::StepStarted { step, op, key: task.job.key, reason });
-                        states.set(node, State::Running { key: task.job.key });
-                        hand_out(task);
-                    }
-                    Err(PlanError::Store(e)) => return Err(e.into()),
-                    Err(e) => {
-                        stopping |= !options.keep_going;
-                        fail(&mut states, pipeline, node, e.into(), 0, tell);
+            while !stopping && !cancelled {
+                let wave = states.take_ready();
+                if wave.is_empty() {
+                    break;
+                }
+                let looked = plan::look_up(pipeline, &wave, |n| states.outputs(n), stage.store)?;
+                for (node, looked) in wave.into_iter().zip(looked) {
+                    match looked {
+                        Ok(Looked { key, record: Some(record), .. }) if !force.contains(&node) => {
+                            let (step, outputs) = (pipeline.graph[node].name.clone(), record.outputs);
+                            tell(Event::StepHit { step, key, outputs: outputs.clone() });
+                            states.set(node, State::Done { key, outputs, outcome: Outcome::Hit, wall_ms: 0 });
+                        }
+                        Ok(looked) => queue.push_back(Task::new(looked, force.contains(&node), pipeline)),
+                        Err(PlanError::Store(e)) => return Err(e.into()),
+                        Err(e) => {
+                            stopping |= !options.keep_going;
+                            fail(&mut states, pipeline, node, e.into(), 0, tell);
+                        }
                     }
                 }
+            }
+            while !stopping && !cancelled && states.running() < options.jobs.max(1) {
+                let Some(task) = queue.pop_front() else { break };
+                let reason = match task.forced {
+                    true => Why::Forced,
+                    false => plan::why_miss(stage.store, &task.job.step, &task.text)?,
+                };
+                let (step, op) = (task.job.step.clone(), task.job.op.name());
+                tell(Event::StepStarted { step, op, key: task.job.key, reason });
+                states.set(task.node, State::Running { key: task.job.key });
+                hand_out(task);
             }
             if states.running() == 0 {
                 return Ok(());
@@ -304,45 +317,28 @@ fn remake(
         needed_by: pipeline.graph[waiter].name.clone(),
         digest: *digest,
     });
-    match look_up(pipeline, producer, states, stage.store, true)? {
-        Looked::Miss(task, _) => Ok(Some(Remake::HandOut(Box::new(task)))),
-        Looked::Hit(..) => unreachable!("BUG: a forced step is a miss"),
-    }
+    let looked = plan::look_up(pipeline, &[producer], |n| states.outputs(n), stage.store)?.remove(0)?;
+    Ok(Some(Remake::HandOut(Box::new(Task::new(looked, true, pipeline)))))
 }
 
 /// What a worker is handed.
 struct Task {
     node: NodeIndex,
     job: Job,
-    key: StepKey,
+    /// The text of the key, for the record.
+    text: String,
     /// Run it even if it is recorded.
     forced: bool,
 }
 
-enum Looked {
-    Hit(Digest, Vec<Output>),
-    Miss(Task, Why),
-}
-
-/// The key is computed when a step is ready: only then are its inputs' contents known.
-fn look_up(
-    pipeline: &Pipeline,
-    node: NodeIndex,
-    states: &States,
-    store: &Store,
-    forced: bool,
-) -> Result<Looked, PlanError> {
-    let inputs =
-        plan::inputs_of(pipeline, node, |n| states.outputs(n))?.expect("BUG: a ready step has its inputs");
-    let key = plan::key_of(pipeline, node, &inputs, store)?;
-    let step = &pipeline.graph[node];
-    let reason = match store.record(&key.digest)? {
-        Some(record) if !forced => return Ok(Looked::Hit(key.digest, record.outputs)),
-        _ if forced => Why::Forced,
-        _ => plan::why_miss(store, &step.name, &key)?,
-    };
-    let job = Job { step: step.name.clone(), op: step.op.clone(), key: key.digest, inputs };
-    Ok(Looked::Miss(Task { node, job, key, forced }, reason))
+impl Task {
+    fn new(looked: Looked, forced: bool, pipeline: &Pipeline) -> Self {
+        let text = looked.text(pipeline);
+        let step = &pipeline.graph[looked.node];
+        let job =
+            Job { step: step.name.clone(), op: step.op.clone(), key: looked.key, inputs: looked.inputs };
+        Task { node: looked.node, job, text, forced }
+    }
 }
 
 /// Keep a run in the store, so that `log`, `show` and `explain` find it and gc keeps what it made.
@@ -387,9 +383,4 @@ pub fn keep(
         objects: bundle.map(|(_, digest)| digest).into_iter().collect(),
     })?;
     Ok(body)
-}
-
-/// Steps directly downstream, by node.
-fn consumers(pipeline: &Pipeline, node: NodeIndex) -> impl Iterator<Item = NodeIndex> {
-    pipeline.graph.neighbors_directed(node, Direction::Outgoing)
 }

@@ -1,20 +1,16 @@
 //! The states of a run's steps, and the one place where they change.
 
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashSet};
-
 use petgraph::Direction;
 use petgraph::graph::NodeIndex;
 use pipe_store::{Digest, Output};
 
-use super::{Outcome, StepRun, consumers};
+use super::{Outcome, StepRun};
 use crate::pipeline::Pipeline;
+use crate::plan::Frontier;
 
 pub enum State {
     /// Producers are not all done.
-    Blocked {
-        missing: usize,
-    },
+    Blocked,
     /// May be looked up.
     Ready,
     /// With a worker.
@@ -46,29 +42,17 @@ pub enum State {
 pub struct States<'a> {
     pipeline: &'a Pipeline,
     states: Vec<State>,
-    /// Ready steps by their place in the pipeline's order, so that runs go alike.
-    ready: BinaryHeap<Reverse<(usize, NodeIndex)>>,
-    place: Vec<usize>,
+    frontier: Frontier,
+    ready: Vec<NodeIndex>,
     running: usize,
 }
 
 impl<'a> States<'a> {
     pub fn new(pipeline: &'a Pipeline) -> Self {
-        let count = pipeline.graph.node_count();
-        let mut place = vec![0; count];
-        for (i, node) in pipeline.order.iter().enumerate() {
-            place[node.index()] = i;
-        }
-        let states = (0..count).map(|_| State::Blocked { missing: 0 }).collect();
-        let mut all = States { pipeline, states, ready: BinaryHeap::new(), place, running: 0 };
-        for &node in &pipeline.order {
-            // Parallel edges (two ports fed by one step) count once.
-            let missing: HashSet<_> = pipeline.graph.neighbors_directed(node, Direction::Incoming).collect();
-            match missing.len() {
-                0 => all.set(node, State::Ready),
-                missing => all.states[node.index()] = State::Blocked { missing },
-            }
-        }
+        let (frontier, ready) = Frontier::new(pipeline);
+        let states = pipeline.graph.node_indices().map(|_| State::Blocked).collect();
+        let mut all = States { pipeline, states, frontier, ready: Vec::new(), running: 0 };
+        ready.into_iter().for_each(|node| all.set(node, State::Ready));
         all
     }
 
@@ -76,8 +60,9 @@ impl<'a> States<'a> {
         self.running
     }
 
-    pub fn pop_ready(&mut self) -> Option<NodeIndex> {
-        self.ready.pop().map(|Reverse((_, node))| node)
+    /// The steps that became ready since the last call.
+    pub fn take_ready(&mut self) -> Vec<NodeIndex> {
+        std::mem::take(&mut self.ready)
     }
 
     pub fn outputs(&self, node: NodeIndex) -> Option<&[Output]> {
@@ -91,7 +76,7 @@ impl<'a> States<'a> {
         match &self.states[node.index()] {
             State::Running { key } | State::Remaking { key, .. } | State::Done { key, .. } => Some(*key),
             State::Failed { key, .. } => *key,
-            State::Blocked { .. } | State::Ready => None,
+            State::Blocked | State::Ready => None,
         }
     }
 
@@ -99,7 +84,7 @@ impl<'a> States<'a> {
     pub fn set(&mut self, node: NodeIndex, state: State) {
         match &state {
             State::Running { .. } | State::Remaking { .. } => self.running += 1,
-            State::Ready => self.ready.push(Reverse((self.place[node.index()], node))),
+            State::Ready => self.ready.push(node),
             _ => {}
         }
         let done = matches!(state, State::Done { .. });
@@ -113,13 +98,8 @@ impl<'a> States<'a> {
                 waiters.into_iter().for_each(|waiter| self.set(waiter, State::Ready));
             }
         } else if done {
-            let next: HashSet<_> = consumers(self.pipeline, node).collect();
-            for consumer in next {
-                match &mut self.states[consumer.index()] {
-                    State::Blocked { missing: 1 } => self.set(consumer, State::Ready),
-                    State::Blocked { missing } => *missing -= 1,
-                    _ => unreachable!("BUG: a step went on before its producer was done"),
-                }
+            for consumer in self.frontier.done(self.pipeline, node) {
+                self.set(consumer, State::Ready);
             }
         }
     }
@@ -139,7 +119,7 @@ impl<'a> States<'a> {
             }
             _ => return None,
         };
-        self.set(waiter, State::Blocked { missing: 1 });
+        self.set(waiter, State::Blocked);
         Some(hand_out)
     }
 
@@ -161,7 +141,7 @@ impl<'a> States<'a> {
                 State::Running { .. } | State::Remaking { .. } => {
                     unreachable!("BUG: the loop ended with a step running")
                 }
-                State::Blocked { .. } | State::Ready => {
+                State::Blocked | State::Ready => {
                     let failed = pipeline
                         .graph
                         .neighbors_directed(node, Direction::Incoming)

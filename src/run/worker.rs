@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 use pipe_store::{Lease, Output, Record, Recorded, StoreError};
 
 use super::{Event, Stage, StepError, Task};
-use crate::key::StepKey;
 use crate::ops::{self, Done, Job, OpError, World};
 
 /// How often a step that another process computes is looked at.
@@ -26,7 +25,7 @@ pub struct Worked {
 }
 
 pub fn work(task: &Task, check: bool, stage: &Stage<'_>) -> Result<Worked, StepError> {
-    let Task { job, key, forced, .. } = task;
+    let Task { job, text, forced, .. } = task;
     let Stage { store, device, fetch, partial, cancel, tell, now_ms } = *stage;
     let world = &World { store, device, fetch, partial, cancel };
     let _lease = lease(job, world)?;
@@ -48,11 +47,11 @@ pub fn work(task: &Task, check: bool, stage: &Stage<'_>) -> Result<Worked, StepE
         }
     };
     let done = attempt()?;
-    let mut recorded = record(job, key, &done, world, now_ms)?;
+    let mut recorded = record(job, text, &done, world, now_ms)?;
     if check && recorded.is_none() {
         let again = attempt()?;
         if again.outputs != done.outputs {
-            recorded = record(job, key, &again, world, now_ms)?;
+            recorded = record(job, text, &again, world, now_ms)?;
             return Ok(Worked { outputs: again.outputs, recorded, hit: false });
         }
     }
@@ -74,7 +73,7 @@ fn lease(job: &Job, world: &World<'_>) -> Result<Lease, StepError> {
 /// Put the record; gives back what stood there before when it says something else.
 fn record(
     job: &Job,
-    key: &StepKey,
+    text: &str,
     done: &Done,
     world: &World<'_>,
     now_ms: u64,
@@ -86,7 +85,7 @@ fn record(
         };
         let record = Record {
             step: job.step.clone(),
-            preimage: key.text.clone(),
+            preimage: text.to_owned(),
             outputs: done.outputs.clone(),
             log,
             facts: serde_json::Value::Object(done.facts.clone()).to_string(),

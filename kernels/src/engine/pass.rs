@@ -158,9 +158,10 @@ impl<'a> Pass<'a> {
             plane(rows, g.ffn),
         ];
         let base = scratch.shared.ensure(at)?;
-        // SAFETY: every start lies within the `at` floats just reserved.
-        let [stream, normed, qkv, q, context, delta, gate_up, hidden] =
-            planes.map(|(start, pitch)| Plane { at: unsafe { base.add(start) }, pitch });
+        let [stream, normed, qkv, q, context, delta, gate_up, hidden] = planes.map(|(start, pitch)| {
+            // SAFETY: every start lies within the `at` floats just reserved.
+            Plane { at: unsafe { base.add(start) }, pitch }
+        });
 
         let longest = plan.segments.iter().map(|s| s.position + s.rows).max().unwrap_or(0);
         let scores_pitch = pitch(longest);
@@ -168,9 +169,6 @@ impl<'a> Pass<'a> {
         let attention_floats = plan.item_rows * (scores_pitch + 2 * dim) + dim;
         let attention = scratch.attention.ensure(threads * attention_floats)?;
         scratch.claims.resize_with(schedule.len() * threads, Claim::default);
-        for claim in &mut scratch.claims {
-            *claim.0.get_mut() = 0;
-        }
         Ok(Self {
             model,
             g,
@@ -204,6 +202,9 @@ impl<'a> Pass<'a> {
             let widest = self.g.ffn * 2;
             let rope = (self.g.heads + self.g.kv_heads) * self.g.head_dim;
             self.tapped.ensure(self.rows * widest.max(rope))?;
+        }
+        for claim in self.claims {
+            claim.0.store(0, Ordering::Relaxed);
         }
         let tapped = tap.is_some();
         let tap = Mutex::new(tap);

@@ -98,7 +98,8 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// A product, some panels at a time, each followed by `then` for the columns it made.
+    /// A product, some panels at a time, each followed by `then` for the columns it made: the block that comes
+    /// next in the schedule, and finds nothing left to do there.
     #[allow(clippy::too_many_arguments)] // a product is just that: what, by what, to where, and who
     unsafe fn linear(
         &self,
@@ -270,8 +271,13 @@ fn intersect(own: Range<usize>, first: usize, rows: usize) -> Range<usize> {
     clamp(own.start)..clamp(own.end)
 }
 
-/// Panels per item of a product: even, since gate and up come in pairs, and a multiple of every implementation's
-/// group where there are enough for all threads.
+/// Panels per item of a product: all for a thread that is alone, else a quarter of a thread's share, so that one
+/// that falls behind can be helped. Even, since gate and up come in pairs; best a multiple of six, which every
+/// implementation's groups of panels divide.
 fn unit(panels: usize, threads: usize) -> usize {
-    if panels >= 12 * threads { 6 } else { 2 }
+    match panels / (threads * 4) {
+        _ if threads == 1 => panels.max(1),
+        0..3 => 2,
+        quarter => quarter.div_ceil(6) * 6,
+    }
 }
