@@ -60,7 +60,7 @@ fn sweep(f: fn(f32) -> f32, truth: fn(f64) -> f64) -> Found {
 
 fn main() {
     // Below −88.72 exp(−g) is infinite and silu −0 by definition; the true value is under 2.7e-37.
-    let silu = |x: f64| if x < -88.722_83 { -0.0 } else { x / (1.0 + (-x).exp()) };
+    let silu = |x: f64| if x < f64::from(-88.722_83_f32) { -0.0 } else { x / (1.0 + (-x).exp()) };
     for (name, found) in [("exp", sweep(math::exp, f64::exp)), ("silu", sweep(math::silu, silu))] {
         println!("{name}: at most {:.4} ulp, at {:e}; checksum {:016x}", found.ulp, found.at, found.sum);
     }

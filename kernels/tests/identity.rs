@@ -138,6 +138,45 @@ fn a_tap_sees_every_block_and_changes_no_bit() {
     );
     // Every block's output, not only the logits, is the same everywhere.
     assert!(seen.iter().all(|blocks| blocks == &seen[0]));
+    outputs_follow_from_each_other(&seen[0], &model);
+}
+
+/// What the tap was shown is what the elementwise blocks were given and gave: in the right order, not stale.
+fn outputs_follow_from_each_other(blocks: &[(Block, Vec<(Place, Vec<u32>)>)], model: &PackedModel<'_>) {
+    let g = &model.geometry;
+    let row = |block: Block, r: usize| -> Vec<f32> {
+        let (_, rows) = blocks.iter().find(|(b, _)| *b == block).unwrap();
+        rows[r].1.iter().map(|b| f32::from_bits(*b)).collect()
+    };
+    for layer in 0..g.layers as u32 {
+        let before =
+            if layer == 0 { Block::Embed } else { Block::Residual { layer: layer - 1, half: Half::Ffn } };
+        let middle = Block::Residual { layer, half: Half::Attention };
+        for r in 0..40 {
+            let sum = |a: Block, b: Block| -> Vec<f32> {
+                row(a, r).iter().zip(row(b, r)).map(|(a, b)| a + b).collect()
+            };
+            assert_eq!(bits(&sum(before, Block::OProj { layer })), bits(&row(middle, r)));
+            let after = Block::Residual { layer, half: Half::Ffn };
+            assert_eq!(bits(&sum(middle, Block::Down { layer })), bits(&row(after, r)));
+
+            let gate_up = row(Block::GateUp { layer }, r);
+            let (gate, up) = gate_up.split_at(g.ffn);
+            let hidden: Vec<f32> = gate.iter().zip(up).map(|(&g, u)| math::silu(g) * u).collect();
+            assert_eq!(bits(&hidden), bits(&row(Block::SwiGlu { layer }, r)));
+
+            let (qkv, rotated) = (row(Block::Qkv { layer }, r), row(Block::Rope { layer }, r));
+            let table = &model.rope[r * g.head_dim..(r + 1) * g.head_dim];
+            for (i, pair) in rotated.chunks(2).enumerate() {
+                let (a, b) = (f64::from(qkv[2 * i]), f64::from(qkv[2 * i + 1]));
+                let at = 2 * i % g.head_dim;
+                let (c, s) = (f64::from(table[at]), f64::from(table[at + 1]));
+                // Its bits are compared elsewhere; here, that it is this pair's rotation.
+                let near = |x: f32, y: f64| (f64::from(x) - y).abs() < 1e-5;
+                assert!(near(pair[0], a * c - b * s) && near(pair[1], a * s + b * c), "pair {i} of row {r}");
+            }
+        }
+    }
 }
 
 #[test]

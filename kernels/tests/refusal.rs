@@ -169,6 +169,18 @@ fn damaged_packed_files_are_errors_and_never_panic() {
         }
     }
     assert!(PackedModel::open(bad.bytes()).is_ok());
+    // Offsets that lie although every shape is right: within the file, beyond it, and swapped.
+    let text = String::from_utf8_lossy(&good[8..header]).into_owned();
+    let at = text.find("\"layer.00/o_proj\"").unwrap();
+    let from = at + text[at..].find("data_offsets\":[").unwrap() + 15;
+    let to = from + text[from..].find(']').unwrap();
+    let width = to - from;
+    for lie in ["0,64", "64,64", "999999,9999999", "9,1"] {
+        let mut bad = Packed::new(good);
+        bad.bytes_mut()[8 + from..8 + to].copy_from_slice(format!("{lie:width$}").as_bytes());
+        let error = PackedModel::open(bad.bytes()).unwrap_err().to_string();
+        assert!(error.contains("layer.00/o_proj of the packed model lies at"), "{error}");
+    }
     assert!(matches!(PackedModel::open(&[&good[..], &[0; 4]].concat()), Err(PackError::Header(_))));
     // A mapping that starts off the boundary of a float.
     let shifted = Packed::new(&[&[0][..], good].concat());

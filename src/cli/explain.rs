@@ -62,21 +62,30 @@ fn did(step: &str, run: Option<&str>, store: &Store, context: &Context) -> Resul
         return Err(CliError::new(Exit::Usage, "a bundle has no history; name a run")
             .hint("`pipe log` lists the runs"));
     };
-    let Some(done) = body.steps.iter().find(|s| s.name == step) else {
-        let has: Vec<_> = body.steps.iter().map(|s| s.name.as_str()).collect();
-        return Err(CliError::new(Exit::Usage, format!("run {} has no step `{step}`", entry.id))
-            .hint(format!("its steps are {}", has.join(", "))));
+    let done = body.steps.iter().find(|s| s.name == step);
+    // Hits of a run with a bundle are told by the bundle alone.
+    let sealed = found.bundle.as_ref().and_then(|b| b.steps.get(step));
+    let (key, outcome) = match (done, sealed) {
+        (Some(done), _) => (done.key, done.error.as_deref().unwrap_or(&done.outcome)),
+        (None, Some(sealed)) => (Some(sealed.key), "hit"),
+        (None, None) => {
+            let all = body.steps.iter().map(|s| &s.name);
+            let all = all.chain(found.bundle.iter().flat_map(|b| b.steps.keys()));
+            let has: std::collections::BTreeSet<_> = all.map(String::as_str).collect();
+            let has = has.into_iter().collect::<Vec<_>>().join(", ");
+            return Err(CliError::new(Exit::Usage, format!("run {} has no step `{step}`", entry.id))
+                .hint(format!("its steps are {has}")));
+        }
     };
-    let record = done.key.map(|key| store.record(&key)).transpose()?.flatten();
-    let (Some(key), Some(record)) = (done.key, record) else {
-        let why = done.error.clone().unwrap_or_else(|| done.outcome.clone());
-        return context.out.line(format!("{step}: has no record: {why}"));
+    let record = key.map(|key| store.record(&key)).transpose()?.flatten();
+    let (Some(key), Some(record)) = (key, record) else {
+        return context.out.line(format!("{step}: has no record: {outcome}"));
     };
     let earlier = store.records_of_step(step, usize::MAX)?.into_iter();
     let earlier = earlier
         .filter(|(other, r)| *other != key && r.created_ms <= record.created_ms)
         .min_by_key(|(_, r)| key::changes(&r.preimage, &record.preimage).len());
-    let verdict = format!("{} in run {}", done.outcome, entry.id);
+    let verdict = format!("{outcome} in run {}", entry.id);
     tell(step, &key, &verdict, earlier, &record.preimage, context)
 }
 

@@ -27,13 +27,13 @@ pub fn main(args: Args, context: &Context) -> Result<Exit, CliError> {
             continue;
         }
         let verdict = if body.ok { "ok" } else { "failed" };
-        let hits = body.steps.iter().filter(|s| s.outcome == "hit").count();
         context.out.line(format!(
-            "{}  {:6}  {:>8}  {hits}/{} hits  {}  {}",
+            "{}  {:6}  {:>8}  {}/{} hits  {}  {}",
             run.id,
             verdict,
             out::millis(body.wall_ms),
-            body.steps.len(),
+            body.hits,
+            body.step_count,
             run.pipeline,
             body.bundle.as_deref().unwrap_or("-"),
         ))?;

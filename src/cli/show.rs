@@ -105,8 +105,11 @@ pub fn main(args: Args, context: &Context) -> Result<Exit, CliError> {
 fn steps(bundle: &Bundle, found: &Found, out: Out) -> Result<(), CliError> {
     let body = found.run.as_ref().map(|(_, body)| body);
     for (name, step) in &bundle.steps {
-        let fact = body.and_then(|b| b.steps.iter().find(|s| &s.name == name));
-        let fact = fact.map_or(String::new(), |f| format!("{} {}", f.outcome, millis(f.wall_ms)));
+        let fact = body.map(|b| match b.steps.iter().find(|s| &s.name == name) {
+            Some(f) => format!("{} {}", f.outcome, millis(f.wall_ms)),
+            None => "hit".to_owned(),
+        });
+        let fact = fact.unwrap_or_default();
         out.line(format!("{name:24} {:9} {fact}", step.op))?;
         for (output, sealed) in &step.outputs {
             out.line(format!("    {output:28} {:>10}  {}", bytes(sealed.length), sealed.digest))?;

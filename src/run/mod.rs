@@ -91,6 +91,11 @@ pub struct RunBody {
     pub wall_ms: u64,
     pub facts: Facts,
     pub bundle: Option<String>,
+    pub step_count: usize,
+    /// Steps that were hits.
+    pub hits: usize,
+    /// Every step, but for the hits of a run that has a bundle: the bundle tells all there is to them, and a
+    /// run of ten thousand hits should not cost ten thousand entries.
     pub steps: Vec<StepBody>,
 }
 
@@ -189,13 +194,14 @@ pub fn run(pipeline: &Pipeline, options: &Options, id: String, stage: &Stage<'_>
                 }
                 let looked = plan::look_up(pipeline, &wave, |n| states.outputs(n), stage.store)?;
                 for (node, looked) in wave.into_iter().zip(looked) {
+                    let forced = force.contains(&node) || states.is_remaking(node);
                     match looked {
-                        Ok(Looked { key, record: Some(record), .. }) if !force.contains(&node) => {
+                        Ok(Looked { key, record: Some(record), .. }) if !forced => {
                             let (step, outputs) = (pipeline.graph[node].name.clone(), record.outputs);
                             tell(Event::StepHit { step, key, outputs: outputs.clone() });
                             states.set(node, State::Done { key, outputs, outcome: Outcome::Hit, wall_ms: 0 });
                         }
-                        Ok(looked) => queue.push_back(Task::new(looked, force.contains(&node), pipeline)),
+                        Ok(looked) => queue.push_back(Task::new(looked, forced, pipeline)),
                         Err(PlanError::Store(e)) => return Err(e.into()),
                         Err(e) => {
                             stopping |= !options.keep_going;
@@ -224,14 +230,12 @@ pub fn run(pipeline: &Pipeline, options: &Options, id: String, stage: &Stage<'_>
                     stopping |= worked.recorded.is_some() && !options.keep_going;
                     finish(&mut states, pipeline, node, worked, wall_ms, tell);
                 }
-                Err(error) => match remake(&mut states, pipeline, node, &error, stage, cancelled)? {
-                    Some(Remake::HandOut(task)) => hand_out(*task),
-                    Some(Remake::UnderWay) => {}
-                    None => {
+                Err(error) => {
+                    if cancelled || !remake(&mut states, pipeline, node, &error, tell) {
                         stopping |= !options.keep_going;
                         fail(&mut states, pipeline, node, error, wall_ms, tell);
                     }
-                },
+                }
             }
         }
     })?;
@@ -283,42 +287,31 @@ fn fail(
     states.set(node, State::Failed { key, outputs: vec![], outcome: Outcome::Failed(error), wall_ms });
 }
 
-enum Remake {
-    HandOut(Box<Task>),
-    UnderWay,
-}
-
 /// A step failed since the bytes of an input are gone or damaged: its producer runs again, and must come to
-/// the same digest. None if the failure is another, or running the producer cannot help.
+/// the same digest. False if the failure is another, or running the producer cannot help.
 fn remake(
     states: &mut States,
     pipeline: &Pipeline,
     waiter: NodeIndex,
     error: &StepError,
-    stage: &Stage<'_>,
-    cancelled: bool,
-) -> Result<Option<Remake>, PlanError> {
+    tell: &(dyn Fn(Event) + Sync),
+) -> bool {
     let StepError::Op(OpError::Store(StoreError::Missing { digest } | StoreError::Damaged { digest, .. })) =
         error
     else {
-        return Ok(None);
+        return false;
     };
     let made = |n: &NodeIndex| {
         states.outputs(*n).is_some_and(|outputs| outputs.iter().any(|o| o.artifact.digest == *digest))
     };
     let producer = pipeline.graph.neighbors_directed(waiter, Direction::Incoming).find(made);
-    let Some(producer) = producer.filter(|_| !cancelled) else { return Ok(None) };
-    let Some(hand_out) = states.remake(producer, waiter) else { return Ok(None) };
-    if !hand_out {
-        return Ok(Some(Remake::UnderWay));
-    }
-    (stage.tell)(Event::StepRemade {
+    let Some(producer) = producer.filter(|&producer| states.remake(producer, waiter)) else { return false };
+    tell(Event::StepRemade {
         step: pipeline.graph[producer].name.clone(),
         needed_by: pipeline.graph[waiter].name.clone(),
         digest: *digest,
     });
-    let looked = plan::look_up(pipeline, &[producer], |n| states.outputs(n), stage.store)?.remove(0)?;
-    Ok(Some(Remake::HandOut(Box::new(Task::new(looked, true, pipeline)))))
+    true
 }
 
 /// What a worker is handed.
@@ -356,9 +349,12 @@ pub fn keep(
         wall_ms: run.wall_ms,
         facts,
         bundle: bundle.as_ref().map(|(cid, _)| cid.to_string()),
+        step_count: run.steps.len(),
+        hits: run.count("hit"),
         steps: run
             .steps
             .iter()
+            .filter(|s| bundle.is_none() || !matches!(s.outcome, Outcome::Hit))
             .map(|s| StepBody {
                 name: s.name.clone(),
                 op: pipeline.graph[s.node].op.name().into(),

@@ -1,5 +1,7 @@
 //! The states of a run's steps, and the one place where they change.
 
+use std::collections::HashMap;
+
 use petgraph::Direction;
 use petgraph::graph::NodeIndex;
 use pipe_store::{Digest, Output};
@@ -16,12 +18,6 @@ pub enum State {
     /// With a worker.
     Running {
         key: Digest,
-    },
-    /// Recorded, but its bytes are gone: with a worker again, for the steps that wait for them.
-    Remaking {
-        key: Digest,
-        outputs: Vec<Output>,
-        waiters: Vec<NodeIndex>,
     },
     Done {
         key: Digest,
@@ -45,13 +41,23 @@ pub struct States<'a> {
     frontier: Frontier,
     ready: Vec<NodeIndex>,
     running: usize,
+    /// Recorded steps that run again, whatever their state is now.
+    remaking: HashMap<NodeIndex, Remaking>,
+}
+
+/// A recorded step whose bytes are gone runs again for those who wait for them.
+struct Remaking {
+    /// What is recorded, for consumers that do not need the bytes.
+    outputs: Vec<Output>,
+    waiters: Vec<NodeIndex>,
 }
 
 impl<'a> States<'a> {
     pub fn new(pipeline: &'a Pipeline) -> Self {
         let (frontier, ready) = Frontier::new(pipeline);
         let states = pipeline.graph.node_indices().map(|_| State::Blocked).collect();
-        let mut all = States { pipeline, states, frontier, ready: Vec::new(), running: 0 };
+        let mut all =
+            States { pipeline, states, frontier, ready: Vec::new(), running: 0, remaking: HashMap::new() };
         ready.into_iter().for_each(|node| all.set(node, State::Ready));
         all
     }
@@ -67,14 +73,14 @@ impl<'a> States<'a> {
 
     pub fn outputs(&self, node: NodeIndex) -> Option<&[Output]> {
         match &self.states[node.index()] {
-            State::Done { outputs, .. } | State::Remaking { outputs, .. } => Some(outputs),
-            _ => None,
+            State::Done { outputs, .. } => Some(outputs),
+            _ => self.remaking.get(&node).map(|r| r.outputs.as_slice()),
         }
     }
 
     pub fn key(&self, node: NodeIndex) -> Option<Digest> {
         match &self.states[node.index()] {
-            State::Running { key } | State::Remaking { key, .. } | State::Done { key, .. } => Some(*key),
+            State::Running { key } | State::Done { key, .. } => Some(*key),
             State::Failed { key, .. } => *key,
             State::Blocked | State::Ready => None,
         }
@@ -83,44 +89,42 @@ impl<'a> States<'a> {
     /// The only transition. A step that is done makes those ready that waited for it alone.
     pub fn set(&mut self, node: NodeIndex, state: State) {
         match &state {
-            State::Running { .. } | State::Remaking { .. } => self.running += 1,
+            State::Running { .. } => self.running += 1,
             State::Ready => self.ready.push(node),
             _ => {}
         }
         let done = matches!(state, State::Done { .. });
-        let before = std::mem::replace(&mut self.states[node.index()], state);
-        if let State::Running { .. } | State::Remaking { .. } = before {
+        if let State::Running { .. } = std::mem::replace(&mut self.states[node.index()], state) {
             self.running -= 1;
         }
-        if let State::Remaking { waiters, .. } = before {
-            // Its other consumers were let go when it was first done.
-            if done {
-                waiters.into_iter().for_each(|waiter| self.set(waiter, State::Ready));
-            }
-        } else if done {
-            for consumer in self.frontier.done(self.pipeline, node) {
-                self.set(consumer, State::Ready);
-            }
+        if done {
+            // The other consumers of a step that ran again were let go when it was first done.
+            let next = match self.remaking.remove(&node) {
+                Some(remaking) => remaking.waiters,
+                None => self.frontier.done(self.pipeline, node),
+            };
+            next.into_iter().for_each(|consumer| self.set(consumer, State::Ready));
         }
     }
 
-    /// `waiter` needs bytes of `producer` that are gone. True if the producer has to be handed to a worker,
-    /// false if one is at it already; None if it ran in this very run, so that running it again cannot help.
-    pub fn remake(&mut self, producer: NodeIndex, waiter: NodeIndex) -> Option<bool> {
-        let hand_out = match &mut self.states[producer.index()] {
-            State::Remaking { waiters, .. } => {
-                waiters.push(waiter);
-                false
+    pub fn is_remaking(&self, node: NodeIndex) -> bool {
+        self.remaking.contains_key(&node)
+    }
+
+    /// `waiter` needs bytes of `producer` that are gone: both go back, the waiter until the producer is done
+    /// again. False if the producer ran in this very run, so that running it again cannot help.
+    pub fn remake(&mut self, producer: NodeIndex, waiter: NodeIndex) -> bool {
+        match (self.remaking.get_mut(&producer), &self.states[producer.index()]) {
+            (Some(remaking), _) => remaking.waiters.push(waiter),
+            (None, State::Done { outputs, outcome: Outcome::Hit, .. }) => {
+                let remaking = Remaking { outputs: outputs.clone(), waiters: vec![waiter] };
+                self.remaking.insert(producer, remaking);
+                self.set(producer, State::Ready);
             }
-            State::Done { key, outputs, outcome: Outcome::Hit, .. } => {
-                let (key, outputs) = (*key, outputs.clone());
-                self.set(producer, State::Remaking { key, outputs, waiters: vec![waiter] });
-                true
-            }
-            _ => return None,
-        };
+            _ => return false,
+        }
         self.set(waiter, State::Blocked);
-        Some(hand_out)
+        true
     }
 
     /// The end: what has not run says why.
@@ -138,9 +142,7 @@ impl<'a> States<'a> {
                     cause[node.index()] = Some(name.clone());
                     (key, outputs, outcome, wall_ms)
                 }
-                State::Running { .. } | State::Remaking { .. } => {
-                    unreachable!("BUG: the loop ended with a step running")
-                }
+                State::Running { .. } => unreachable!("BUG: the loop ended with a step running"),
                 State::Blocked | State::Ready => {
                     let failed = pipeline
                         .graph
