@@ -9,6 +9,9 @@ fn expected(model: &PackedModel<'_>, tokens: &[u32]) -> Vec<Vec<u32>> {
     oracle::logits(model, tokens).unwrap().iter().map(|row| bits(row)).collect()
 }
 
+/// What an observer saw of a block: the bits of each row, with its place.
+type Seen = (Block, Vec<(Place, Vec<u32>)>);
+
 #[test]
 fn every_implementation_and_chunking_gives_the_oracles_bits() {
     for tied in [true, false] {
@@ -120,7 +123,7 @@ fn a_tap_sees_every_block_and_changes_no_bit() {
         let engine = Engine::new(threads, implementation).unwrap();
         let mut cache = KvCache::new(&model.geometry);
         let mut logits = Logits::new();
-        let mut blocks: Vec<(Block, Vec<(Place, Vec<u32>)>)> = Vec::new();
+        let mut blocks: Vec<Seen> = Vec::new();
         let mut tap = |output: BlockOutput<'_>| {
             assert_eq!(output.width(), output.block.width(&model.geometry));
             blocks.push((output.block, output.rows().map(|(place, row)| (place, bits(row))).collect()));
@@ -142,7 +145,7 @@ fn a_tap_sees_every_block_and_changes_no_bit() {
 }
 
 /// What the tap was shown is what the elementwise blocks were given and gave: in the right order, not stale.
-fn outputs_follow_from_each_other(blocks: &[(Block, Vec<(Place, Vec<u32>)>)], model: &PackedModel<'_>) {
+fn outputs_follow_from_each_other(blocks: &[Seen], model: &PackedModel<'_>) {
     let g = &model.geometry;
     let row = |block: Block, r: usize| -> Vec<f32> {
         let (_, rows) = blocks.iter().find(|(b, _)| *b == block).unwrap();

@@ -7,7 +7,7 @@ mod transport;
 use std::collections::BTreeMap;
 
 use cid::Cid;
-use pipe_store::{Artifact, Digest, Store, StoreError};
+use pipe_store::{Artifact, Digest, Output, Record, Store, StoreError};
 use serde::{Deserialize, Serialize};
 
 use crate::pipeline::{Canonical, Op, Pipeline};
@@ -73,6 +73,79 @@ fn carried(op: &Op, artifact: &Artifact) -> bool {
     }
 }
 
+/// Seal a run and keep the bundle; None if a step has no outputs. Sealing is a step like any other: if a
+/// pipeline with these keys was sealed before, its bundle is taken from the store.
+pub fn keep(
+    pipeline: &Pipeline,
+    run: &Run,
+    store: &Store,
+    now_ms: u64,
+) -> Result<Option<(Cid, Digest)>, StoreError> {
+    if !run.ok() {
+        return Ok(None);
+    }
+    let key = seal_key(pipeline, run);
+    if let Some(record) = store.record(&key)?
+        && let [output] = record.outputs.as_slice()
+        && store.has(&output.artifact.digest)?
+    {
+        let digest = output.artifact.digest;
+        return Ok(Some((car::cid_of(car::DAG_CBOR, &digest), digest)));
+    }
+    let Some(bundle) = seal(pipeline, run) else { return Ok(None) };
+    let bytes = bundle.to_bytes();
+    let digest = store.put(&bytes)?;
+    let media_type = "application/vnd.ipld.dag-cbor".to_owned();
+    let artifact = Artifact { digest, length: bytes.len() as u64, media_type };
+    let record = Record {
+        step: String::new(),
+        preimage: format!("domain = \"{SEAL_DOMAIN}\"\npipeline = {:?}\n", pipeline.name),
+        outputs: vec![Output { name: "bundle".into(), artifact }],
+        log: None,
+        facts: "{}".into(),
+        created_ms: now_ms,
+    };
+    store.put_record(&key, &record)?;
+    Ok(Some((car::cid_of(car::DAG_CBOR, &digest), digest)))
+}
+
+const SEAL_DOMAIN: &str = "pipe/seal-key";
+
+/// Hash of all that enters a bundle. Every field is led by its length, every list by its count.
+fn seal_key(pipeline: &Pipeline, run: &Run) -> Digest {
+    let mut hasher = blake3::Hasher::new();
+    let mut field = |bytes: &[u8]| {
+        hasher.update(&(bytes.len() as u64).to_le_bytes());
+        hasher.update(bytes);
+    };
+    let count = |n: usize| (n as u64).to_le_bytes();
+    field(SEAL_DOMAIN.as_bytes());
+    field(&VERSION.to_le_bytes());
+    field(pipeline.name.as_bytes());
+    field(&count(run.steps.len()));
+    for step in &run.steps {
+        field(step.name.as_bytes());
+        field(step.key.as_ref().map_or(&[][..], |key| &key.0));
+        let inputs = pipeline.inputs(step.node);
+        field(&count(inputs.len()));
+        for (link, producer) in inputs {
+            field(link.port.as_bytes());
+            field(link.output.as_deref().unwrap_or_default().as_bytes());
+            field(pipeline.graph[producer].name.as_bytes());
+        }
+        field(&count(step.outputs.len()));
+        for output in &step.outputs {
+            field(output.name.as_bytes());
+            field(&output.artifact.digest.0);
+        }
+        // The sources of a fetch are in the bundle and not in its key.
+        if let Op::Fetch(fetch) = &pipeline.graph[step.node].op {
+            fetch.files.iter().flat_map(|f| &f.from).for_each(|source| field(source.to_string().as_bytes()));
+        }
+    }
+    Digest(*hasher.finalize().as_bytes())
+}
+
 /// The bundle of a run that came to its end; None if a step has no outputs.
 pub fn seal(pipeline: &Pipeline, run: &Run) -> Option<Bundle> {
     if !run.ok() {
@@ -124,12 +197,6 @@ impl Bundle {
             return Err(BundleError::NotCanonical);
         }
         Ok(bundle)
-    }
-
-    /// Keep the bundle's bytes; its CID and digest.
-    pub fn store(&self, store: &Store) -> Result<(Cid, Digest), StoreError> {
-        let digest = store.put(&self.to_bytes())?;
-        Ok((car::cid_of(car::DAG_CBOR, &digest), digest))
     }
 
     /// Every output, with its step.

@@ -110,7 +110,7 @@ pub fn import(reader: impl Read, store: &Store) -> Result<Imported, TransportErr
     for (_, _, staged) in blocks {
         staged.commit()?;
     }
-    let (_, digest) = bundle.store(store)?;
+    let digest = store.put(&bundle.to_bytes())?;
     store.pin(&digest, "imported")?;
     let mut missing = Vec::new();
     for (_, _, sealed) in bundle.outputs().filter(|(_, _, o)| o.link.is_some()) {

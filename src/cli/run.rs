@@ -122,8 +122,7 @@ fn finish(
     context: &Context,
     progress: &Progress,
 ) -> Result<(), CliError> {
-    let bundle = bundle::seal(pipeline, run);
-    let sealed = bundle.as_ref().map(|b| b.store(store)).transpose()?;
+    let sealed = bundle::keep(pipeline, run, store, run.started_ms)?;
     let recipe = args.recipe.canonicalize().ok().map(|p| p.display().to_string());
     let body = run::keep(run, pipeline, recipe, facts, sealed, store)?;
     progress.tell(&Event::RunFinished {
@@ -134,9 +133,13 @@ fn finish(
         ran: run.count("ran"),
         wall_ms: run.wall_ms,
     });
-    if let (Some(bundle), false) = (&bundle, context.out.json) {
-        show::answers(bundle, store, context.out)?;
-        context.out.line(body.bundle.as_deref().unwrap_or_default())?;
+    if let (Some(cid), false) = (&body.bundle, context.out.json) {
+        let outputs = |s: &run::StepRun| {
+            let made = s.outputs.iter().filter(|o| o.name == crate::ops::ANSWERS);
+            made.map(|o| (s.name.clone(), o.artifact.digest)).collect::<Vec<_>>()
+        };
+        show::answers(run.steps.iter().flat_map(outputs).collect(), store, context.out)?;
+        context.out.line(cid)?;
     }
     context.out.note(format!(
         "run {}: {} steps, {} hits, {} ran, {}",

@@ -88,7 +88,8 @@ pub fn main(args: Args, context: &Context) -> Result<Exit, CliError> {
         return Ok(Exit::Ok);
     }
     if let Some(bundle) = &found.bundle {
-        answers(bundle, &store, context.out)?;
+        let made = bundle.outputs().filter(|(_, name, _)| *name == crate::ops::ANSWERS);
+        answers(made.map(|(step, _, o)| (step.to_owned(), o.digest)).collect(), &store, context.out)?;
         steps(bundle, &found, context.out)?;
     } else if let Some((_, body)) = &found.run {
         for step in &body.steps {
@@ -132,12 +133,13 @@ fn output(path: &str, found: &Found, store: &Store) -> Result<Exit, CliError> {
     Ok(Exit::Ok)
 }
 
-/// The texts of every `infer` step. One answer stands alone; several carry their ids.
-pub fn answers(bundle: &Bundle, store: &Store, out: Out) -> Result<(), CliError> {
-    let made = || bundle.outputs().filter(|(_, name, _)| *name == crate::ops::ANSWERS);
-    let several = made().count() > 1;
-    for (step, _, sealed) in made() {
-        let answers: Answers = match store.get(&sealed.digest) {
+/// The texts of `infer` steps, given by step name with the digest of their answers. One answer stands alone;
+/// several carry their ids.
+pub fn answers(mut made: Vec<(String, Digest)>, store: &Store, out: Out) -> Result<(), CliError> {
+    made.sort();
+    let several = made.len() > 1;
+    for (step, digest) in made {
+        let answers: Answers = match store.get(&digest) {
             Ok(object) => serde_json::from_slice(&object)
                 .map_err(|e| CliError::new(Exit::Store, format!("{step}/{}: {e}", crate::ops::ANSWERS)))?,
             Err(e @ StoreError::Missing { .. }) => {

@@ -44,7 +44,7 @@ fn every_bit_of_exp_and_silu_is_pinned() {
         };
         (0..=u32::MAX).step_by(1009).fold(0, add)
     };
-    assert_eq!((sum(exp), sum(silu)), (0, 0));
+    assert_eq!((sum(exp), sum(silu)), (2_110_937_878_563_300_747, 15_451_173_392_006_226_337));
 }
 
 #[test]
