@@ -16,8 +16,10 @@ use generate::Generated;
 
 /// The artifact with the answers; JSON of [`Answers`].
 pub const ANSWERS: &str = "answers.json";
-/// Logits of each prompt's last position: safetensors, one tensor `logits`, f32 [prompts, vocabulary].
+/// Logits of each prompt's last position: safetensors, one tensor `logits`, f32 [prompts, vocabulary]; and JSON,
+/// each number in the fewest digits that give back its bits.
 const LOGITS: &str = "logits.safetensors";
+const LOGITS_JSON: &str = "logits.json";
 /// Log-likelihoods of the prompts' tokens: JSON, and safetensors with one f64 tensor a prompt.
 const LIKELIHOOD_JSON: &str = "log_likelihood.json";
 const LIKELIHOOD: &str = "log_likelihood.safetensors";
@@ -55,6 +57,18 @@ pub enum StoppedBy {
     Context,
 }
 
+/// JSON of `logits.json`.
+#[derive(Serialize)]
+struct AllLogits<'a> {
+    prompts: Vec<LogitsOf<'a>>,
+}
+
+#[derive(Serialize)]
+struct LogitsOf<'a> {
+    id: &'a str,
+    logits: &'a [f32],
+}
+
 pub fn run(
     op: &Infer,
     inputs: &Inputs,
@@ -72,6 +86,10 @@ pub fn run(
     done.outputs.push(world.put(ANSWERS, json::MEDIA_TYPE, &json::write(&answers))?);
     if op.logits {
         done.outputs.push(logits(&generated, world)?);
+        let prompts = tokens.prompts.iter().zip(&generated);
+        let prompts = prompts.map(|(prompt, made)| LogitsOf { id: &prompt.id, logits: &made.logits });
+        let text = AllLogits { prompts: prompts.collect() };
+        done.outputs.push(world.put(LOGITS_JSON, json::MEDIA_TYPE, &json::write(&text))?);
     }
     if op.log_likelihood {
         let (text, tensors) = likelihood::artifacts(&tokens.prompts, &generated);

@@ -91,8 +91,10 @@ pub struct RunBody {
     pub wall_ms: u64,
     pub facts: Facts,
     pub bundle: Option<String>,
+    #[serde(default)]
     pub step_count: usize,
     /// Steps that were hits.
+    #[serde(default)]
     pub hits: usize,
     /// Every step, but for the hits of a run that has a bundle: the bundle tells all there is to them, and a
     /// run of ten thousand hits should not cost ten thousand entries.

@@ -123,3 +123,40 @@ pub fn walk(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
     }
     files
 }
+
+#[test]
+fn logits_and_likelihoods_come_as_json_and_as_tensors() {
+    let space = Space::new();
+    space.pipe(&["run", "score.toml"]).ok();
+    let json = |name: &str| -> serde_json::Value {
+        serde_json::from_str(&space.pipe(&["show", "--output", name]).ok()).unwrap()
+    };
+    let tensors = |name: &str| space.command(&["show", "--output", name]).output().unwrap().stdout;
+    let floats = |bytes: &[u8]| -> Vec<f32> {
+        bytes.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect()
+    };
+    let text = json("scores/logits.json");
+    let bytes = tensors("scores/logits.safetensors");
+    let tensor = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let values = floats(tensor.tensor("logits").unwrap().data());
+    let flat: Vec<f32> = text["prompts"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .flat_map(|p| p["logits"].as_array().unwrap())
+        .map(|x| x.to_string().parse().unwrap())
+        .collect();
+    let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+    assert_eq!(bits(&flat), bits(&values));
+
+    let text = json("scores/log_likelihood.json");
+    let bytes = tensors("scores/log_likelihood.safetensors");
+    let tensor = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    for (i, prompt) in text["prompts"].as_array().unwrap().iter().enumerate() {
+        let data = tensor.tensor(&i.to_string()).unwrap().data().to_vec();
+        let values = data.chunks_exact(8).map(|b| f64::from_le_bytes(b.try_into().unwrap()));
+        let listed = prompt["log_likelihood"].as_array().unwrap();
+        assert_eq!(listed.len() + 1, prompt["tokens"].as_array().unwrap().len());
+        assert!(values.zip(listed).all(|(v, x)| v.to_bits() == x.as_f64().unwrap().to_bits() && v < 0.0));
+    }
+}

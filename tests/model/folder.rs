@@ -102,3 +102,35 @@ fn half_precision_is_read_as_it_is() {
     let model = Model::open(&files).unwrap();
     assert_eq!(dense(&model.weights().unwrap().final_norm), values);
 }
+
+#[test]
+fn a_folder_and_a_file_of_the_same_weights_run_to_the_same_bits() {
+    let space = tempfile::tempdir().unwrap();
+    let path = |name: &str| space.path().join(name);
+    std::fs::write(path("toy.gguf"), Parts::toy().bytes()).unwrap();
+    std::fs::create_dir(path("toy")).unwrap();
+    for file in FolderParts::toy().files() {
+        std::fs::write(path("toy").join(&file.name), &*file.bytes).unwrap();
+    }
+    let run = |model: &str| {
+        let recipe = format!(
+            "[pipeline]\nname = \"toy\"\n[steps.model]\nop = \"file\"\npath = \"{model}\"\n\
+             [steps.prompt]\nop = \"tokenize\"\nmodel = \"model\"\nprompt = \"What is 17?\"\n\
+             [steps.answer]\nop = \"infer\"\nmodel = \"model\"\ntokens = \"prompt\"\nmax_tokens = 16\nlogits = true\n"
+        );
+        std::fs::write(path("recipe.toml"), recipe).unwrap();
+        let pipe = |args: &[&str]| {
+            let out = std::process::Command::new(env!("CARGO_BIN_EXE_pipe"))
+                .args(args)
+                .env("PIPE_STORE", path("store"))
+                .current_dir(space.path())
+                .output()
+                .unwrap();
+            assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+            out.stdout
+        };
+        pipe(&["run", "recipe.toml"]);
+        ["answer/answers.json", "answer/logits.safetensors"].map(|o| pipe(&["show", "--output", o]))
+    };
+    assert_eq!(run("toy.gguf"), run("toy"));
+}
