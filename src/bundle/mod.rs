@@ -140,17 +140,18 @@ fn seal_key(pipeline: &Pipeline, run: &Run) -> Digest {
         }
         // The sources of a fetch are in the bundle and not in its key.
         if let Op::Fetch(fetch) = &pipeline.graph[step.node].op {
-            fetch.files.iter().flat_map(|f| &f.from).for_each(|source| field(source.to_string().as_bytes()));
+            for file in &fetch.files {
+                field(file.name.as_bytes());
+                field(&count(file.from.len()));
+                file.from.iter().for_each(|source| field(source.to_string().as_bytes()));
+            }
         }
     }
     Digest(*hasher.finalize().as_bytes())
 }
 
-/// The bundle of a run that came to its end; None if a step has no outputs.
-pub fn seal(pipeline: &Pipeline, run: &Run) -> Option<Bundle> {
-    if !run.ok() {
-        return None;
-    }
+/// The bundle of a run whose every step came to its outputs.
+fn seal(pipeline: &Pipeline, run: &Run) -> Option<Bundle> {
     let outputs: BTreeMap<_, _> = run.steps.iter().map(|s| (s.node, s.outputs.as_slice())).collect();
     let mut steps = BTreeMap::new();
     for step in &run.steps {
