@@ -53,3 +53,15 @@ fn seeded_draws_repeat_and_another_seed_differs() {
     other.edit("sampled.toml", &format!("seed = {seed}"), "seed = 987654321");
     assert_ne!(other.pipe(&["run", "sampled.toml"]).ok(), one);
 }
+
+#[test]
+fn one_cid_for_every_implementation_this_machine_has() {
+    let doctor: serde_json::Value =
+        serde_json::from_str(&Space::new().pipe(&["doctor", "--json"]).ok()).unwrap();
+    let names: Vec<&str> =
+        doctor["cpu"]["implementations"].as_array().unwrap().iter().map(|n| n.as_str().unwrap()).collect();
+    assert!(names.contains(&"scalar"), "{doctor}");
+    let run = |name: &str| bundle(&Space::new().pipe(&["run", "tiny.toml", "--impl", name]).ok());
+    let cids: Vec<String> = names.iter().map(|name| run(name)).collect();
+    assert!(cids.iter().all(|cid| *cid == cids[0]), "{names:?} {cids:#?}");
+}
