@@ -15,7 +15,6 @@ use crate::cpu::linear::PANEL;
 use crate::cpu::{Kernels, dot, quants};
 use crate::error::ComputeError;
 use crate::geometry::Geometry;
-use crate::matrix::BLOCK;
 use crate::pack::PackedModel;
 use crate::spec::Activations;
 
@@ -182,7 +181,7 @@ impl<'a> Pass<'a> {
             Activations::F32 => (0, 0),
             _ => {
                 let k = g.width.max(heads).max(g.ffn);
-                (quants::row_bytes(k), dot::wide_bytes(k.div_ceil(BLOCK)))
+                (quants::row_bytes(k), dot::WIDE_BYTES)
             }
         };
         let rows_bytes = rows.max(threads * REDUNDANT) * quants_pitch;
