@@ -4,14 +4,17 @@ mod generate;
 mod likelihood;
 mod stop;
 
+use std::io::BufWriter;
+
 use serde::{Deserialize, Serialize};
 
 use pipe_kernels::PackedModel;
-use pipe_store::Output;
+use pipe_store::{Artifact, Digest, Output, StoreError};
 
 use super::{Done, OpError, Progress, Tokens, World, json};
 use crate::key::Inputs;
 use crate::recipe::op::Infer;
+use crate::trace::{Collector, Layout, Spool};
 use generate::Generated;
 
 /// The artifact with the answers; JSON of [`Answers`].
@@ -23,6 +26,9 @@ const LOGITS_JSON: &str = "logits.json";
 /// Log-likelihoods of the prompts' tokens: JSON, and safetensors with one f64 tensor a prompt.
 const LIKELIHOOD_JSON: &str = "log_likelihood.json";
 const LIKELIHOOD: &str = "log_likelihood.safetensors";
+
+/// The trace: see docs/TRACE.md.
+pub const TRACE: &str = "trace.safetensors";
 
 const SAFETENSORS: &str = "application/x-safetensors";
 
@@ -42,6 +48,8 @@ pub struct Answer {
     pub tokens: Vec<u32>,
     pub prompt_tokens: usize,
     pub stopped_by: StoppedBy,
+    /// Root of the transcript's trace.
+    pub trace: Digest,
 }
 
 /// Why an answer ended.
@@ -79,10 +87,24 @@ pub fn run(
     let packed = world.open_one(inputs, "packed")?;
     let packed = PackedModel::open(&packed)?;
     let model = world.open_model(inputs)?;
-    let (generated, rates) = generate::generate(op, &tokens.prompts, &packed, &model, world, progress)?;
+    let layout = Layout::new(op.trace, &packed.geometry);
+    let spool = match layout.kept_bytes() {
+        0 => None,
+        record => Some(Spool::new(world.store.stage()?, record)),
+    };
+    let mut collector = Collector::new(layout, tokens.prompts.len(), spool);
+    let (generated, rates) =
+        generate::generate(op, &tokens.prompts, &packed, &model, &mut collector, world, progress)?;
 
     let mut done = Done { facts: rates.facts(), ..Done::default() };
-    let answers = answers(op, &tokens, &generated, &model)?;
+    let transcripts: Vec<Vec<u32>> = tokens
+        .prompts
+        .iter()
+        .zip(&generated)
+        .map(|(prompt, made)| [prompt.tokens.as_slice(), &made.tokens].concat())
+        .collect();
+    let roots = transcripts.iter().enumerate().map(|(i, all)| collector.root(i, all.iter().copied()));
+    let answers = answers(op, &tokens, &generated, roots.collect(), &model)?;
     done.outputs.push(world.put(ANSWERS, json::MEDIA_TYPE, &json::write(&answers))?);
     if op.logits {
         done.outputs.push(logits(&generated, world)?);
@@ -96,17 +118,35 @@ pub fn run(
         done.outputs.push(world.put(LIKELIHOOD_JSON, json::MEDIA_TYPE, &json::write(&text))?);
         done.outputs.push(world.put(LIKELIHOOD, SAFETENSORS, &tensors)?);
     }
+    done.outputs.push(trace(op, collector, &transcripts, world)?);
     Ok(done)
+}
+
+fn trace(
+    op: &Infer,
+    collector: Collector,
+    transcripts: &[Vec<u32>],
+    world: &World<'_>,
+) -> Result<Output, OpError> {
+    let staged = world.store.stage()?;
+    let path = staged.path().to_owned();
+    let mut out = BufWriter::new(staged);
+    let io = |e| StoreError::io("write", &path, e);
+    collector.write(&mut out, op.spec.id(), transcripts).map_err(io)?;
+    let staged = out.into_inner().map_err(|e| io(e.into_error()))?;
+    let (digest, length) = staged.commit()?;
+    Ok(Output { name: TRACE.into(), artifact: Artifact { digest, length, media_type: SAFETENSORS.into() } })
 }
 
 fn answers(
     op: &Infer,
     tokens: &Tokens,
     generated: &[Generated],
+    roots: Vec<Digest>,
     model: &crate::model::Model,
 ) -> Result<Answers, OpError> {
     let detokenizer = model.detokenizer()?;
-    let answers = tokens.prompts.iter().zip(generated).map(|(prompt, made)| {
+    let answers = tokens.prompts.iter().zip(generated).zip(roots).map(|((prompt, made), trace)| {
         let bytes = stop::cut(&detokenizer, &made.tokens, &op.stop)
             .map_err(|e| OpError::input(format!("answer {}", prompt.id), e))?;
         Ok(Answer {
@@ -115,6 +155,7 @@ fn answers(
             tokens: made.tokens.clone(),
             prompt_tokens: prompt.tokens.len(),
             stopped_by: made.stopped_by,
+            trace,
         })
     });
     Ok(Answers { spec: op.spec.id().into(), answers: answers.collect::<Result<_, OpError>>()? })

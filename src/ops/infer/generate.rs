@@ -13,6 +13,7 @@ use super::stop::Watch;
 use crate::model::{Detokenizer, Model};
 use crate::ops::{OpError, Progress, TokenizedPrompt, Unit, World};
 use crate::recipe::op::Infer;
+use crate::trace::{Collector, Part};
 
 /// Prompts in the engine at once.
 const ACTIVE_MAX: usize = 16;
@@ -58,6 +59,7 @@ pub fn generate(
     prompts: &[TokenizedPrompt],
     packed: &PackedModel<'_>,
     model: &Model,
+    collector: &mut Collector,
     world: &World<'_>,
     progress: &(dyn Fn(Progress) + Sync),
 ) -> Result<(Vec<Generated>, Rates), OpError> {
@@ -71,6 +73,7 @@ pub fn generate(
         end_tokens: if op.stop_at_eos { model.stop_ids() } else { vec![] },
         context: packed.geometry.context,
         logits: Logits::default(),
+        collector,
         rates: Rates {
             prompt_tokens: 0,
             prompt_time: Duration::ZERO,
@@ -110,6 +113,7 @@ struct Generation<'a> {
     end_tokens: Vec<u32>,
     context: usize,
     logits: Logits,
+    collector: &'a mut Collector,
     rates: Rates,
 }
 
@@ -141,9 +145,11 @@ impl<'a> Generation<'a> {
     /// One forward pass: a piece of the prompt, or the last token, of each active prompt.
     fn pass(&mut self, active: &mut [Active<'a>]) -> Result<(), OpError> {
         let began = Instant::now();
-        let mut room = if self.op.log_likelihood { CHUNK_ALL } else { CHUNK };
+        let room = if self.op.log_likelihood { CHUNK_ALL } else { CHUNK };
+        let mut room = room.min(self.collector.most_rows());
         let mut batch = Vec::with_capacity(active.len());
         let mut members = Vec::with_capacity(active.len());
+        let mut parts = Vec::with_capacity(active.len());
         let (mut prompt_tokens, mut generated) = (0, 0);
         for (member, a) in active.iter_mut().enumerate() {
             let rest = &a.prompt[a.fed..];
@@ -167,10 +173,14 @@ impl<'a> Generation<'a> {
             };
             if !tokens.is_empty() {
                 members.push((member, tokens.len(), want));
+                parts.push(Part { prompt: a.index, start: a.cache.len(), count: tokens.len() });
                 batch.push(Slice { cache: &mut a.cache, tokens, want });
             }
         }
-        self.engine.forward(self.packed, &mut batch, &mut self.logits)?;
+        let (engine, packed, logits) = (self.engine, self.packed, &mut self.logits);
+        self.collector.observe(&parts, |tap| -> Result<(), OpError> {
+            Ok(engine.observed(packed, &mut batch, logits, Some(tap))?)
+        })?;
         let mut row = 0;
         for (member, count, want) in members {
             let rows = match want {
