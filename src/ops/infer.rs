@@ -3,6 +3,7 @@
 mod generate;
 mod likelihood;
 mod stop;
+mod verify;
 
 use std::io::BufWriter;
 
@@ -11,11 +12,12 @@ use serde::{Deserialize, Serialize};
 use pipe_kernels::PackedModel;
 use pipe_store::{Artifact, Digest, Output, StoreError};
 
-use super::{Done, OpError, Progress, Tokens, World, json};
+use super::{Done, OpError, Progress, TokenizedPrompt, Tokens, World, json};
 use crate::key::Inputs;
 use crate::recipe::op::Infer;
 use crate::trace::{Collector, Layout, Spool};
 use generate::Generated;
+pub use verify::{Outputs, verify};
 
 /// The artifact with the answers; JSON of [`Answers`].
 pub const ANSWERS: &str = "answers.json";
@@ -65,6 +67,18 @@ pub enum StoppedBy {
     Context,
 }
 
+impl StoppedBy {
+    /// As `answers.json` has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            StoppedBy::EndToken => "end_token",
+            StoppedBy::StopText => "stop_text",
+            StoppedBy::MaxTokens => "max_tokens",
+            StoppedBy::Context => "context",
+        }
+    }
+}
+
 /// JSON of `logits.json`.
 #[derive(Serialize)]
 struct AllLogits<'a> {
@@ -107,11 +121,9 @@ pub fn run(
     let answers = answers(op, &tokens, &generated, roots.collect(), &model)?;
     done.outputs.push(world.put(ANSWERS, json::MEDIA_TYPE, &json::write(&answers))?);
     if op.logits {
-        done.outputs.push(logits(&generated, world)?);
-        let prompts = tokens.prompts.iter().zip(&generated);
-        let prompts = prompts.map(|(prompt, made)| LogitsOf { id: &prompt.id, logits: &made.logits });
-        let text = AllLogits { prompts: prompts.collect() };
-        done.outputs.push(world.put(LOGITS_JSON, json::MEDIA_TYPE, &json::write(&text))?);
+        done.outputs.push(world.put(LOGITS, SAFETENSORS, &logits(&generated))?);
+        let text = logits_json(&tokens.prompts, &generated);
+        done.outputs.push(world.put(LOGITS_JSON, json::MEDIA_TYPE, &text)?);
     }
     if op.log_likelihood {
         let (text, tensors) = likelihood::artifacts(&tokens.prompts, &generated);
@@ -161,12 +173,24 @@ fn answers(
     Ok(Answers { spec: op.spec.id().into(), answers: answers.collect::<Result<_, OpError>>()? })
 }
 
-fn logits(generated: &[Generated], world: &World<'_>) -> Result<Output, OpError> {
+/// How many tokens of a transcript went through the model. The one generated last did not, unless the answer ended
+/// since the context was full, which is found out when the next is due.
+fn computed(prompt: usize, generated: usize, stopped_by: Option<StoppedBy>) -> usize {
+    let last = generated > 0 && stopped_by != Some(StoppedBy::Context);
+    prompt + generated - usize::from(last)
+}
+
+fn logits_json(prompts: &[TokenizedPrompt], generated: &[Generated]) -> Vec<u8> {
+    let prompts = prompts.iter().zip(generated);
+    let prompts = prompts.map(|(prompt, made)| LogitsOf { id: &prompt.id, logits: &made.logits });
+    json::write(&AllLogits { prompts: prompts.collect() })
+}
+
+fn logits(generated: &[Generated]) -> Vec<u8> {
     let vocab = generated.first().map_or(0, |g| g.logits.len());
     let bytes: Vec<u8> = generated.iter().flat_map(|g| &g.logits).flat_map(|x| x.to_le_bytes()).collect();
     let shape = vec![generated.len(), vocab];
     let view = safetensors::tensor::TensorView::new(safetensors::Dtype::F32, shape, &bytes)
         .expect("BUG: the shape is made from the data");
-    let file = safetensors::serialize([("logits", view)], None).expect("BUG: one tensor can be written");
-    world.put(LOGITS, SAFETENSORS, &file)
+    safetensors::serialize([("logits", view)], None).expect("BUG: one tensor can be written")
 }

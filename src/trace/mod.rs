@@ -10,6 +10,7 @@ mod spool;
 #[cfg(test)]
 mod tests;
 
+pub mod verify;
 mod write;
 
 pub use collect::{Collector, Part};

@@ -9,8 +9,8 @@ use pipe_kernels::{Engine, KvCache, Logits, PackedModel, Slice, Want};
 use serde_json::{Map, Value};
 
 use super::StoppedBy;
-use super::stop::Watch;
-use crate::model::{Detokenizer, Model};
+use super::stop::{Ending, Watch};
+use crate::model::Model;
 use crate::ops::{OpError, Progress, TokenizedPrompt, Unit, World};
 use crate::recipe::op::Infer;
 use crate::trace::{Collector, Part};
@@ -69,8 +69,7 @@ pub fn generate(
         op,
         engine,
         packed,
-        detokenizer: &detokenizer,
-        end_tokens: if op.stop_at_eos { model.stop_ids() } else { vec![] },
+        ending: Ending::new(op, model, &detokenizer),
         context: packed.geometry.context,
         logits: Logits::default(),
         collector,
@@ -109,8 +108,7 @@ struct Generation<'a> {
     op: &'a Infer,
     engine: &'a Engine,
     packed: &'a PackedModel<'a>,
-    detokenizer: &'a Detokenizer,
-    end_tokens: Vec<u32>,
+    ending: Ending<'a>,
     context: usize,
     logits: Logits,
     collector: &'a mut Collector,
@@ -131,7 +129,7 @@ impl<'a> Generation<'a> {
             prompt: &prompt.tokens,
             cache: KvCache::new(&self.packed.geometry),
             fed: 0,
-            watch: Watch::new(&self.op.stop),
+            watch: self.ending.watch(),
             made: Generated {
                 tokens: Vec::new(),
                 stopped_by: StoppedBy::MaxTokens,
@@ -219,27 +217,14 @@ impl<'a> Generation<'a> {
 
     /// Choose the next token, and see whether the answer ends.
     fn choose(&self, a: &mut Active<'a>, row: usize) -> Result<(), OpError> {
-        if a.made.tokens.len() >= self.op.max_tokens as usize {
-            a.ended = true;
-            return Ok(());
-        }
         let position = a.prompt.len() + a.made.tokens.len();
-        if position >= self.context {
-            a.ended = true;
-            a.made.stopped_by = StoppedBy::Context;
-            return Ok(());
+        let mut stopped = self.ending.before(position, a.made.tokens.len());
+        if stopped.is_none() {
+            let token = self.op.sampler.choose(self.logits.row(row), position as u64).map_err(rule)?;
+            a.made.tokens.push(token);
+            let ends = self.ending.after(&mut a.watch, token, a.made.tokens.len());
+            stopped = ends.map_err(|e| OpError::input("vocabulary", e))?;
         }
-        let token = self.op.sampler.choose(self.logits.row(row), position as u64).map_err(rule)?;
-        a.made.tokens.push(token);
-        let stopped = if self.end_tokens.contains(&token) {
-            Some(StoppedBy::EndToken)
-        } else if a.watch.push(self.detokenizer.piece(token).map_err(|e| OpError::input("vocabulary", e))?) {
-            Some(StoppedBy::StopText)
-        } else if a.made.tokens.len() == self.op.max_tokens as usize {
-            Some(StoppedBy::MaxTokens)
-        } else {
-            None
-        };
         if let Some(reason) = stopped {
             a.ended = true;
             a.made.stopped_by = reason;
