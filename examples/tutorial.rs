@@ -43,6 +43,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         cancel: &AtomicBool::new(false),
         tell: &tell,
         now_ms: 0,
+        prefixes: true,
     };
     let run = run::run(&pipeline, &Options { jobs: 2, ..Options::default() }, "tutorial".into(), &stage)?;
 

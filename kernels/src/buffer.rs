@@ -55,6 +55,13 @@ impl Buffer {
     }
 }
 
+impl Buffer {
+    pub(crate) fn as_mut_slice(&mut self) -> &mut [f32] {
+        // SAFETY: as in `as_slice`, and nobody else has the buffer.
+        unsafe { std::slice::from_raw_parts_mut(self.at.as_ptr(), self.len) }
+    }
+}
+
 impl Drop for Buffer {
     fn drop(&mut self) {
         if self.len > 0 {

@@ -39,6 +39,9 @@ pub struct Args {
     /// Run every step that runs a second time and compare
     #[arg(long)]
     check: bool,
+    /// Compute every prompt from its first token, and keep no computed prefixes in the store
+    #[arg(long)]
+    no_prefixes: bool,
     #[command(flatten)]
     device: DeviceArgs,
 }
@@ -99,6 +102,7 @@ pub fn main(args: Args, context: &Context) -> Result<Exit, CliError> {
         cancel: &cancel,
         tell: &tell,
         now_ms: now_ms(),
+        prefixes: !args.no_prefixes,
     };
     let facts = std::thread::scope(|scope| {
         let facts = scope

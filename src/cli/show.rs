@@ -1,5 +1,6 @@
 //! `pipe show`: a run or a bundle for people: the answers, the steps, what they made.
 
+use std::collections::BTreeMap;
 use std::str::FromStr;
 
 use cid::Cid;
@@ -84,6 +85,7 @@ pub fn main(args: Args, context: &Context) -> Result<Exit, CliError> {
             "bundle": found.bundle,
             "run": found.run.as_ref().map(|(entry, _)| &entry.id),
             "details": found.run.as_ref().map(|(_, body)| body),
+            "facts": facts(found.bundle.as_ref(), &store)?,
         }))?;
         return Ok(Exit::Ok);
     }
@@ -101,6 +103,17 @@ pub fn main(args: Args, context: &Context) -> Result<Exit, CliError> {
         context.out.line(format!("bundle {cid}"))?;
     }
     Ok(Exit::Ok)
+}
+
+/// What merely happened when each step of a bundle was computed here: rates, threads, what was reused.
+fn facts(bundle: Option<&Bundle>, store: &Store) -> Result<BTreeMap<String, serde_json::Value>, CliError> {
+    let mut all = BTreeMap::new();
+    for (name, step) in bundle.iter().flat_map(|bundle| &bundle.steps) {
+        if let Some(record) = store.record(&step.key)? {
+            all.insert(name.clone(), serde_json::from_str(&record.facts).unwrap_or_default());
+        }
+    }
+    Ok(all)
 }
 
 fn steps(bundle: &Bundle, found: &Found, out: Out) -> Result<(), CliError> {

@@ -124,7 +124,8 @@ impl Step<'_> {
     fn verify(&self, store: &Store, device: &Device, context: &Context) -> Result<Verified, CliError> {
         let (fetch, cancel) = (FetchEnv::default(), AtomicBool::new(false));
         let partial = context.root.join("partial");
-        let world = World { store, device, fetch: &fetch, partial: &partial, cancel: &cancel };
+        let world =
+            World { store, device, fetch: &fetch, partial: &partial, cancel: &cancel, prefixes: None };
         let bar = context.out.stderr_is_rich().then(|| progress::bar(self.name));
         let tell = |beat| bar.iter().for_each(|bar: &ProgressBar| progress::beat(bar, beat));
         let verified = ops::verify(self.op, &self.inputs(), &self.outputs(), &world, &tell);

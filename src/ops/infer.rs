@@ -2,6 +2,7 @@
 
 mod generate;
 mod likelihood;
+mod prefix;
 mod stop;
 mod verify;
 
@@ -99,6 +100,8 @@ pub fn run(
 ) -> Result<Done, OpError> {
     let tokens: Tokens = json::read("tokens.json", &world.open_one(inputs, "tokens")?)?;
     let packed = world.open_one(inputs, "packed")?;
+    let digest = inputs.get("packed").and_then(|files| files.values().next()).map(|a| a.digest);
+    let weights = digest.ok_or_else(|| OpError::input("port `packed`", "not connected"))?;
     let packed = PackedModel::open(&packed, op.spec)?;
     let model = world.open_model(inputs)?;
     let layout = Layout::new(op.trace, &packed.geometry);
@@ -108,7 +111,7 @@ pub fn run(
     };
     let mut collector = Collector::new(layout, tokens.prompts.len(), spool);
     let (generated, rates) =
-        generate::generate(op, &tokens.prompts, &packed, &model, &mut collector, world, progress)?;
+        generate::generate(op, &tokens.prompts, &weights, &packed, &model, &mut collector, world, progress)?;
 
     let mut done = Done { facts: rates.facts(), ..Done::default() };
     let transcripts: Vec<Vec<u32>> = tokens

@@ -65,6 +65,9 @@ pub struct World<'a> {
     /// Where broken downloads wait to be continued.
     pub partial: &'a std::path::Path,
     pub cancel: &'a AtomicBool,
+    /// Take computed prefixes of prompts from the store, and keep new ones there as of this time, in milliseconds
+    /// since the Unix epoch. None: neither. Changes no bit.
+    pub prefixes: Option<u64>,
 }
 
 /// The engine, made when the first step needs it. None of its settings can change a result.

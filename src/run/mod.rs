@@ -153,6 +153,8 @@ pub struct Stage<'a> {
     /// Called for every beat, from any thread.
     pub tell: &'a (dyn Fn(Event) + Sync),
     pub now_ms: u64,
+    /// May steps reuse computed prefixes of prompts, and keep them?
+    pub prefixes: bool,
 }
 
 /// Run a pipeline to its end. A failed step is data in the run; an error means the run itself could not go on.

@@ -26,8 +26,10 @@ pub struct Worked {
 
 pub fn work(task: &Task, check: bool, stage: &Stage<'_>) -> Result<Worked, StepError> {
     let Task { job, text, forced, .. } = task;
-    let Stage { store, device, fetch, partial, cancel, tell, now_ms } = *stage;
-    let world = &World { store, device, fetch, partial, cancel };
+    let Stage { store, device, fetch, partial, cancel, tell, now_ms, .. } = *stage;
+    // A step that runs to be compared computes everything itself.
+    let prefixes = (stage.prefixes && !check && !*forced).then_some(now_ms);
+    let world = &World { store, device, fetch, partial, cancel, prefixes };
     let _lease = lease(job, world)?;
     if !*forced && let Some(record) = world.store.record(&job.key).map_err(OpError::from)? {
         return Ok(Worked { outputs: record.outputs, recorded: None, hit: true });

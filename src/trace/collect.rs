@@ -85,6 +85,28 @@ impl Collector {
         Ok(())
     }
 
+    /// Bytes of the digests of `count` positions.
+    pub fn digest_bytes(&self, count: usize) -> usize {
+        count * self.layout.blocks.len() * 32
+    }
+
+    /// The digests of positions `start..start + count` of a prompt, which are there already.
+    pub fn digests(&self, prompt: usize, start: usize, count: usize) -> impl Iterator<Item = &Digest> {
+        let blocks = self.layout.blocks.len();
+        self.prompts[prompt].digests[start * blocks..(start + count) * blocks].iter()
+    }
+
+    /// Takes the digests of a prompt's next positions as they were when the same tokens went through the model
+    /// before, instead of observing them.
+    pub fn recall(&mut self, prompt: usize, digests: &[u8]) {
+        let digests = digests.chunks_exact(32).map(|d| {
+            let mut digest = Digest([0; 32]);
+            digest.0.copy_from_slice(d);
+            digest
+        });
+        self.prompts[prompt].digests.extend(digests);
+    }
+
     /// The root of a prompt's transcript, whose tokens are all there now.
     pub fn root(&self, prompt: usize, tokens: impl IntoIterator<Item = u32>) -> Digest {
         digest::root(tokens, &self.prompts[prompt].digests, self.layout.blocks.len())

@@ -6,6 +6,7 @@ mod identity;
 mod interrupt;
 mod looking;
 mod mistakes;
+mod prefix;
 mod running;
 mod scale;
 mod space;

@@ -2,7 +2,7 @@
 
 use pipe::model::Model;
 use pipe_kernels::weights::TensorType;
-use pipe_kernels::{Spec, pack};
+use pipe_kernels::{Width, pack};
 
 use crate::make_toy;
 use crate::support::{Parts, dense, open};
@@ -50,7 +50,7 @@ fn in_f32(mut parts: Parts) -> Parts {
 
 fn packed(model: &Model) -> Vec<u8> {
     let mut out = Vec::new();
-    pack(&model.weights().unwrap(), &model.geometry(), Spec::F32, &mut out).unwrap();
+    pack(&model.weights().unwrap(), &model.geometry(), Width::F32.into(), &mut out).unwrap();
     out
 }
 

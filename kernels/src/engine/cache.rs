@@ -42,6 +42,46 @@ impl KvCache {
         self.pages.len() * page_floats(&self.geometry) * 4
     }
 
+    /// Bytes of a piece: the keys and values of [`PIECE`] positions, as they lie in a page.
+    pub fn piece_bytes(geometry: &Geometry) -> usize {
+        geometry.layers * geometry.kv_heads * head_floats(geometry) / PAGE * PIECE * 4
+    }
+
+    /// The keys and values of positions `start..start + PIECE`, for another cache to go on from. None unless
+    /// `start` is a multiple of [`PIECE`] and all of them are held.
+    pub fn piece(&self, start: usize) -> Option<Vec<u8>> {
+        if !start.is_multiple_of(PIECE) || start + PIECE > self.len {
+            return None;
+        }
+        let mut bytes = Vec::with_capacity(Self::piece_bytes(&self.geometry));
+        let page = self.pages[start / PAGE].as_slice();
+        for range in piece_ranges(&self.geometry, start % PAGE) {
+            bytes.extend(page[range].iter().flat_map(|x| x.to_le_bytes()));
+        }
+        Some(bytes)
+    }
+
+    /// Appends a piece that a cache of the same model and the same tokens gave. False, and nothing changed, when
+    /// it has another size or the cache does not end where a piece begins.
+    pub fn append(&mut self, piece: &[u8]) -> Result<bool, ComputeError> {
+        if !self.len.is_multiple_of(PIECE)
+            || piece.len() != Self::piece_bytes(&self.geometry)
+            || self.len + PIECE > self.geometry.context
+        {
+            return Ok(false);
+        }
+        self.reserve(self.len + PIECE)?;
+        let mut words = piece.chunks_exact(4);
+        let page = self.pages[self.len / PAGE].as_mut_slice();
+        for range in piece_ranges(&self.geometry, self.len % PAGE) {
+            for (x, word) in page[range].iter_mut().zip(&mut words) {
+                *x = f32::from_le_bytes([word[0], word[1], word[2], word[3]]);
+            }
+        }
+        self.len += PIECE;
+        Ok(true)
+    }
+
     pub(crate) fn fits(&self, geometry: &Geometry) -> bool {
         self.geometry == *geometry
     }
@@ -61,6 +101,24 @@ impl KvCache {
     pub(crate) fn pages(&self) -> impl Iterator<Item = *mut f32> {
         self.pages.iter().map(Buffer::pointer)
     }
+}
+
+/// Positions of a piece of a cache.
+pub const PIECE: usize = 64;
+
+/// Where in a page the floats of a piece that begins at `slot` lie: for each layer and head its keys, then its
+/// values panel by panel.
+fn piece_ranges(g: &Geometry, slot: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
+    let g = *g;
+    let heads = (0..g.layers).flat_map(move |layer| (0..g.kv_heads).map(move |head| (layer, head)));
+    heads.flat_map(move |(layer, head)| {
+        let keys = keys_at(&g, layer, head) + slot * g.head_dim;
+        let panels = (0..g.head_dim.div_ceil(PANEL)).map(move |d| {
+            let values = values_at(&g, layer, head) + (d * PAGE + slot) * PANEL;
+            values..values + PIECE * PANEL
+        });
+        std::iter::once(keys..keys + PIECE * g.head_dim).chain(panels)
+    })
 }
 
 /// Floats of one page.

@@ -12,7 +12,7 @@ mod work;
 
 use std::sync::{Mutex, PoisonError};
 
-pub use cache::KvCache;
+pub use cache::{KvCache, PIECE};
 pub use logits::Logits;
 pub use tap::{BlockOutput, Place, Tap};
 

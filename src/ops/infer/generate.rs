@@ -6,9 +6,11 @@ use std::time::{Duration, Instant};
 
 use pipe_kernels::sampler::{SampleError, log_softmax_at};
 use pipe_kernels::{Engine, KvCache, Logits, PackedModel, Slice, Want};
+use pipe_store::Digest;
 use serde_json::{Map, Value};
 
 use super::StoppedBy;
+use super::prefix::{Fate, Prefixes};
 use super::stop::{Ending, Watch};
 use crate::model::Model;
 use crate::ops::{OpError, Progress, TokenizedPrompt, Unit, World};
@@ -35,6 +37,8 @@ pub struct Generated {
 /// How fast it went: facts, never part of a result.
 pub struct Rates {
     prompt_tokens: u64,
+    /// Prompt tokens that were computed before, in this step or another.
+    reused_tokens: u64,
     prompt_time: Duration,
     generated_tokens: u64,
     generate_time: Duration,
@@ -54,9 +58,11 @@ struct Active<'a> {
     ended: bool,
 }
 
+#[allow(clippy::too_many_arguments)] // what it computes, by what, and for whom
 pub fn generate(
     op: &Infer,
     prompts: &[TokenizedPrompt],
+    weights: &Digest,
     packed: &PackedModel<'_>,
     model: &Model,
     collector: &mut Collector,
@@ -73,8 +79,10 @@ pub fn generate(
         context: packed.geometry.context,
         logits: Logits::default(),
         collector,
+        prefixes: Prefixes::new(op, weights, prompts, world),
         rates: Rates {
             prompt_tokens: 0,
+            reused_tokens: 0,
             prompt_time: Duration::ZERO,
             generated_tokens: 0,
             generate_time: Duration::ZERO,
@@ -88,16 +96,23 @@ pub fn generate(
     let mut done: Vec<Option<Generated>> = prompts.iter().map(|_| None).collect();
     while !(waiting.is_empty() && active.is_empty()) {
         world.check_cancelled()?;
-        while active.len() < ACTIVE_MAX
-            && let Some((index, prompt)) = waiting.pop_front()
-        {
-            active.push(run.admit(index, prompt)?);
+        // One that waits for a prefix that another is computing lets those behind it go first.
+        let mut at = 0;
+        while active.len() < ACTIVE_MAX && at < waiting.len() {
+            let (index, prompt) = waiting[at];
+            match run.admit(index, prompt)? {
+                Some(admitted) => {
+                    active.push(admitted);
+                    waiting.remove(at);
+                }
+                None => at += 1,
+            }
         }
         run.pass(&mut active)?;
         for ended in active.extract_if(.., |a| a.ended) {
             done[ended.index] = Some(ended.made);
         }
-        let beats = run.rates.prompt_tokens + run.rates.generated_tokens;
+        let beats = run.rates.prompt_tokens + run.rates.reused_tokens + run.rates.generated_tokens;
         progress(Progress { done: beats, total: Some(total), unit: Unit::Tokens });
     }
     let done = done.into_iter().map(|d| d.expect("BUG: every prompt ends")).collect();
@@ -112,11 +127,13 @@ struct Generation<'a> {
     context: usize,
     logits: Logits,
     collector: &'a mut Collector,
+    prefixes: Prefixes<'a>,
     rates: Rates,
 }
 
 impl<'a> Generation<'a> {
-    fn admit(&self, index: usize, prompt: &'a TokenizedPrompt) -> Result<Active<'a>, OpError> {
+    /// A prompt with as much of it as was computed before; None while another computes what it begins with.
+    fn admit(&mut self, index: usize, prompt: &'a TokenizedPrompt) -> Result<Option<Active<'a>>, OpError> {
         let length = prompt.tokens.len();
         if length > self.context {
             return Err(OpError::input(
@@ -124,11 +141,17 @@ impl<'a> Generation<'a> {
                 format!("it has {length} tokens; the model's context holds {}", self.context),
             ));
         }
-        Ok(Active {
+        let mut cache = KvCache::new(&self.packed.geometry);
+        if self.prefixes.fill(index, &mut cache, self.collector)? == Fate::Wait {
+            return Ok(None);
+        }
+        let fed = cache.len();
+        self.rates.reused_tokens += fed as u64;
+        Ok(Some(Active {
             index,
             prompt: &prompt.tokens,
-            cache: KvCache::new(&self.packed.geometry),
-            fed: 0,
+            cache,
+            fed,
             watch: self.ending.watch(),
             made: Generated {
                 tokens: Vec::new(),
@@ -137,7 +160,7 @@ impl<'a> Generation<'a> {
                 log_likelihood: Vec::new(),
             },
             ended: false,
-        })
+        }))
     }
 
     /// One forward pass: a piece of the prompt, or the last token, of each active prompt.
@@ -188,6 +211,9 @@ impl<'a> Generation<'a> {
             };
             self.take(&mut active[member], count, row..row + rows)?;
             row += rows;
+        }
+        for a in active.iter() {
+            self.prefixes.keep(a.index, &a.cache, self.collector)?;
         }
         self.rates.add(prompt_tokens, generated, began.elapsed());
         Ok(())
@@ -254,6 +280,7 @@ impl Rates {
         };
         Map::from_iter([
             ("prompt_tokens".into(), self.prompt_tokens.into()),
+            ("reused_prompt_tokens".into(), self.reused_tokens.into()),
             ("prompt_tokens_per_s".into(), per_second(self.prompt_tokens, self.prompt_time)),
             ("generated_tokens".into(), self.generated_tokens.into()),
             ("generated_tokens_per_s".into(), per_second(self.generated_tokens, self.generate_time)),
