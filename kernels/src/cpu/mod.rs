@@ -8,6 +8,8 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 pub(crate) mod linear;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod rows;
 pub(crate) mod scalar;
 #[cfg(test)]
@@ -28,11 +30,13 @@ pub enum Implementation {
     Avx2,
     /// x86-64 with AVX-512F.
     Avx512,
+    /// AArch64, all of which has NEON.
+    Neon,
 }
 
 impl Implementation {
-    /// Every implementation, slowest first.
-    pub const ALL: [Implementation; 3] = [Self::Scalar, Self::Avx2, Self::Avx512];
+    /// Every implementation on any machine; those of one CPU slowest first.
+    pub const ALL: [Implementation; 4] = [Self::Scalar, Self::Avx2, Self::Avx512, Self::Neon];
 
     /// The fastest one this CPU can run.
     pub fn detect() -> Self {
@@ -53,6 +57,7 @@ impl Implementation {
             Self::Scalar => "scalar",
             Self::Avx2 => "avx2",
             Self::Avx512 => "avx512",
+            Self::Neon => "neon",
         }
     }
 
@@ -68,6 +73,10 @@ impl Implementation {
             Self::Avx512 => is_x86_feature_detected!("avx512f").then_some(&AVX512),
             #[cfg(not(target_arch = "x86_64"))]
             Self::Avx2 | Self::Avx512 => None,
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon => std::arch::is_aarch64_feature_detected!("neon").then_some(&NEON),
+            #[cfg(not(target_arch = "aarch64"))]
+            Self::Neon => None,
         }
     }
 }
@@ -80,7 +89,7 @@ impl fmt::Display for Implementation {
 
 /// A name that is no implementation's.
 #[derive(Debug, thiserror::Error)]
-#[error("no implementation is called `{0}`; there are scalar, avx2 and avx512")]
+#[error("no implementation is called `{0}`; there are scalar, avx2, avx512 and neon")]
 pub struct UnknownImplementation(pub String);
 
 impl FromStr for Implementation {
@@ -108,7 +117,7 @@ pub(crate) struct Kernels {
 }
 
 /// Compiles the generic kernels once with the named CPU features and makes the table of them.
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 macro_rules! kernels {
     ($table:ident, $module:ident, $lanes:ty, $features:literal) => {
         mod $module {
@@ -179,3 +188,5 @@ macro_rules! kernels {
 kernels!(AVX2, for_avx2, crate::cpu::avx2::Avx2, "avx2,fma");
 #[cfg(target_arch = "x86_64")]
 kernels!(AVX512, for_avx512, crate::cpu::avx512::Avx512, "avx512f,avx2,fma");
+#[cfg(target_arch = "aarch64")]
+kernels!(NEON, for_neon, crate::cpu::neon::Neon, "neon");
