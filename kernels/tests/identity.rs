@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::collections::BTreeMap;
+
 use common::*;
 use pipe_kernels::*;
 
@@ -142,6 +144,47 @@ fn a_tap_sees_every_block_and_changes_no_bit() {
     // Every block's output, not only the logits, is the same everywhere.
     assert!(seen.iter().all(|blocks| blocks == &seen[0]));
     outputs_follow_from_each_other(&seen[0], &model);
+}
+
+/// FNV-1a.
+fn hash(digest: &mut u64, bytes: &[u8]) {
+    for &byte in bytes {
+        *digest = (*digest ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    }
+}
+
+/// One digest of all blocks' outputs, each block hashed in order of position, so that it does not show how the prompt was cut.
+fn digest_of_all_blocks(engine: &Engine, model: &PackedModel<'_>, tokens: &[u32]) -> String {
+    const START: u64 = 0xcbf2_9ce4_8422_2325;
+    let mut blocks: BTreeMap<String, u64> = BTreeMap::new();
+    let mut add = |block: Block, row: &[f32]| {
+        let digest = blocks.entry(block.to_string()).or_insert(START);
+        row.iter().for_each(|v| hash(digest, &v.to_bits().to_le_bytes()));
+    };
+    let (mut cache, mut logits) = (KvCache::new(&model.geometry), Logits::new());
+    let mut tap = |output: BlockOutput<'_>| output.rows().for_each(|(_, row)| add(output.block, row));
+    let mut batch = [Slice { cache: &mut cache, tokens, want: Want::All }];
+    engine.observed(model, &mut batch, &mut logits, Some(&mut tap)).unwrap();
+    let mut whole = START;
+    for (block, digest) in blocks {
+        hash(&mut whole, format!("{block} {digest:016x}\n").as_bytes());
+    }
+    format!("{whole:016x}")
+}
+
+/// The numbers that machines of any kind must agree on, which comparing implementations of one machine cannot
+/// tell. Any other number here is a new version of the spec.
+#[test]
+fn every_platform_gives_the_pinned_digest() {
+    // Sums of more than a chunk over k, in `down`, and over positions.
+    let packed = weights(9, &Geometry { ffn: 300, ..geometry() }).packed();
+    let model = packed.model();
+    let tokens = prompt(5, 270, &model.geometry);
+    for implementation in Implementation::available() {
+        let engine = Engine::new(2, implementation).unwrap();
+        let found = digest_of_all_blocks(&engine, &model, &tokens);
+        assert_eq!(found, "b1ef4adebf98a552", "{implementation}");
+    }
 }
 
 /// What the tap was shown is what the elementwise blocks were given and gave: in the right order, not stale.
