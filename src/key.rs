@@ -21,7 +21,7 @@ fn op_version(op: &Op) -> u32 {
         Op::Fetch(_) => 1,
         Op::File(_) => 1,
         Op::Tokenize(_) => 1,
-        Op::Pack(_) => 1,
+        Op::Pack(_) => 2,
         Op::Infer(_) => 1,
     }
 }
@@ -140,6 +140,7 @@ mod tests {
     fn infer() -> Op {
         Op::Infer(Infer {
             spec: Spec::F32,
+            weights: None,
             max_tokens: 64,
             sampler: Sampler::Greedy,
             stop_at_eos: true,

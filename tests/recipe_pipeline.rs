@@ -114,6 +114,7 @@ stop = ["\n\n"]
     let Op::Infer(one) = op(&pipeline, "one") else { panic!() };
     let defaults = Infer {
         spec: Spec::F32,
+        weights: None,
         max_tokens: 128,
         sampler: Sampler::Greedy,
         stop_at_eos: true,

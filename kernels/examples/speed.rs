@@ -2,7 +2,7 @@
 //! GEMV and decode against read bandwidth, and a whole model of SmolLM2-135M's shape with random weights.
 //! The best of several runs, since other work on the machine can only slow one down.
 //!
-//!     cargo run --release -p pipe-kernels --example speed [-- THREADS [IMPLEMENTATION]]
+//!     cargo run --release -p pipe-kernels --example speed [-- THREADS [IMPLEMENTATION [SPEC]]]
 
 #![allow(clippy::print_stdout)]
 
@@ -30,8 +30,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut args = std::env::args().skip(1);
     let threads = args.next().map_or(Ok(1), |a| a.parse())?;
     let implementation = args.next().map_or(Ok(Implementation::detect()), |a| a.parse())?;
+    let spec: Spec = args.next().map_or(Ok(Spec::F32), |a| a.parse()).map_err(|()| "no such spec")?;
     let engine = Engine::new(threads, implementation)?;
-    println!("{implementation}, {threads} threads");
+    println!("{spec}, {implementation}, {threads} threads");
 
     // A core may need a while to reach its pace.
     let (peak, bandwidth) = (peak_fma().max(peak_fma()), read_bandwidth(threads));
@@ -50,9 +51,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             ..SMOLLM2
         };
         let g = Geometry { heads: g.kv_heads * 3, ..g };
-        let packed = model(&g);
-        let model = PackedModel::open(packed.bytes())?;
-        let flops = |rows: usize| 2.0 * rows as f64 * (model.bytes_per_token() / 4) as f64;
+        let packed = model(&g, spec);
+        let model = PackedModel::open(packed.bytes(), spec)?;
+        let flops = |rows: usize| 2.0 * rows as f64 * weights(&g);
         for rows in [8, 32, 128, 512] {
             let seconds = prefill(&engine, &model, rows, 7)?;
             let rate = flops(rows) / seconds / 1e9;
@@ -63,8 +64,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
     }
 
-    let packed = model(&SMOLLM2);
-    let model = PackedModel::open(packed.bytes())?;
+    let packed = model(&SMOLLM2, spec);
+    let model = PackedModel::open(packed.bytes(), spec)?;
     let bytes = model.bytes_per_token() as f64;
     for rows in [16, 128, 512] {
         let seconds = prefill(&engine, &model, rows, 5)?;
@@ -82,6 +83,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let seconds = decode(&engine, &model, before, tokens / 4, batch)?;
     println!("decode of {batch} sequences: {:.1} tokens/s", (tokens / 4 * batch) as f64 / seconds);
     Ok(())
+}
+
+/// Weights that one token is multiplied with.
+fn weights(g: &Geometry) -> f64 {
+    let heads = g.heads * g.head_dim;
+    let layer = g.width * (2 * heads + 2 * g.kv_heads * g.head_dim + 3 * g.ffn);
+    (g.layers * layer + g.vocab * g.width) as f64
 }
 
 /// Seconds for the best of `runs` prefills of `rows` tokens.
@@ -243,7 +251,7 @@ impl std::io::Write for Aligned {
 }
 
 /// A random model; its tensors all view one stretch of random bf16.
-fn model(g: &Geometry) -> Aligned {
+fn model(g: &Geometry, spec: Spec) -> Aligned {
     let heads = g.heads * g.head_dim;
     let most = [g.vocab * g.width, heads * g.width, g.ffn * g.width].into_iter().max().unwrap_or(0);
     let mut state = 1u64;
@@ -278,7 +286,7 @@ fn model(g: &Geometry) -> Aligned {
         lm_head: None,
     };
     let mut out = Aligned { pages: Vec::new(), len: 0 };
-    if let Err(e) = pack(&weights, g, Spec::F32, &mut out) {
+    if let Err(e) = pack(&weights, g, spec.width().into(), &mut out) {
         println!("packing failed: {e}");
     }
     out

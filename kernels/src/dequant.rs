@@ -30,8 +30,13 @@ impl TensorView<'_> {
 
     /// Row `row` as f32. The caller has checked `data.len() == bytes()` and `row < rows`; `out` has `cols`.
     pub(crate) fn row(&self, row: usize, out: &mut [f32]) {
+        dequantise(self.ty, self.stored_row(row), out);
+    }
+
+    /// The bytes of row `row`, under the same conditions.
+    pub(crate) fn stored_row(&self, row: usize) -> &[u8] {
         let bytes = self.ty.row_bytes(self.cols).unwrap_or(0);
-        dequantise(self.ty, &self.data[row * bytes..(row + 1) * bytes], out);
+        &self.data[row * bytes..(row + 1) * bytes]
     }
 }
 

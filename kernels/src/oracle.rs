@@ -1,10 +1,12 @@
 //! The whole model as the numeric contract writes it down: one position after the other, no cache pages, no
 //! tiles, no threads. What every engine is compared with, bit for bit. Slow: some seconds a token on a real model.
 
-use crate::cpu::scalar::{r1, rms_norm, rope, softmax};
+use crate::cpu::scalar::{dot_r1, quantise_block, r1, rms_norm, rope, softmax};
 use crate::geometry::Geometry;
 use crate::math;
-use crate::pack::{PackedModel, Panels};
+use crate::matrix::{BLOCK, Format, Matrix};
+use crate::pack::PackedModel;
+use crate::spec::{Activations, Spec};
 
 /// The logits at every position of `tokens`, each below the vocabulary's size, at most the context in number.
 /// None when a token or the length is out of range.
@@ -20,33 +22,29 @@ pub fn logits(model: &PackedModel<'_>, tokens: &[u32]) -> Option<Vec<Vec<f32>>> 
     for (position, &token) in tokens.iter().enumerate() {
         let mut x = embed(model, token as usize);
         for (i, layer) in model.layers.iter().enumerate() {
-            let qkv =
-                linear(&normed(&x, layer.attn_norm, g), layer.qkv, (g.heads + 2 * g.kv_heads) * g.head_dim);
+            let width = (g.heads + 2 * g.kv_heads) * g.head_dim;
+            let qkv = linear(model.spec, &normed(&x, layer.attn_norm, g), layer.qkv, width);
             let (q, kv) = qkv.split_at(g.heads * g.head_dim);
             let (k, v) = kv.split_at(g.kv_heads * g.head_dim);
             keys[i].push(rotated(k, model, position));
             values[i].push(v.to_vec());
             let context = attention(g, &rotated(q, model, position), &keys[i], &values[i]);
-            residual(&mut x, &linear(&context, layer.o_proj, g.width));
+            residual(&mut x, &linear(model.spec, &context, layer.o_proj, g.width));
 
             let y = normed(&x, layer.ffn_norm, g);
-            let gate_up = |n: usize, up: usize| (n / 16 * 2 + up) * 16 + n % 16;
-            let factor = |n: usize| r1(g.width, |k| y[k], |k| layer.gate_up.at(n, k));
+            let at = |n: usize, up: usize| (n / 16 * 2 + up) * 16 + n % 16;
+            let gate_up = linear(model.spec, &y, layer.gate_up, layer.gate_up.panels() * 16);
             let hidden: Vec<f32> =
-                (0..g.ffn).map(|n| math::silu(factor(gate_up(n, 0))) * factor(gate_up(n, 1))).collect();
-            residual(&mut x, &linear(&hidden, layer.down, g.width));
+                (0..g.ffn).map(|n| math::silu(gate_up[at(n, 0)]) * gate_up[at(n, 1)]).collect();
+            residual(&mut x, &linear(model.spec, &hidden, layer.down, g.width));
         }
-        all.push(linear(&normed(&x, model.final_norm, g), model.lm_head, g.vocab));
+        all.push(linear(model.spec, &normed(&x, model.final_norm, g), model.lm_head, g.vocab));
     }
     Some(all)
 }
 
 fn embed(model: &PackedModel<'_>, token: usize) -> Vec<f32> {
-    let width = model.geometry.width;
-    match model.embed {
-        Some(table) => table[token * width..(token + 1) * width].to_vec(),
-        None => (0..width).map(|k| model.lm_head.at(token, k)).collect(),
-    }
+    (0..model.geometry.width).map(|k| model.embed.at(token, k)).collect()
 }
 
 fn normed(x: &[f32], gain: &[f32], g: &Geometry) -> Vec<f32> {
@@ -55,8 +53,30 @@ fn normed(x: &[f32], gain: &[f32], g: &Geometry) -> Vec<f32> {
     y
 }
 
-fn linear(x: &[f32], w: Panels<'_>, outputs: usize) -> Vec<f32> {
-    (0..outputs).map(|n| r1(w.k, |k| x[k], |k| w.at(n, k))).collect()
+fn linear(spec: Spec, x: &[f32], w: Matrix<'_>, outputs: usize) -> Vec<f32> {
+    let bits = spec.activations();
+    if bits == Activations::F32 {
+        return (0..outputs).map(|n| r1(w.k, |k| x[k], |k| w.at(n, k))).collect();
+    }
+    // Integers and scale of each block of x.
+    let blocks: Vec<([i16; BLOCK], f32)> = x
+        .chunks(BLOCK)
+        .map(|x| {
+            let mut q = [0; BLOCK];
+            let scale = quantise_block(x, bits, &mut q);
+            (q, scale)
+        })
+        .collect();
+    let one = |n: usize| {
+        let block = |b: usize| {
+            let products = blocks[b].0.iter().enumerate();
+            let sum = products.map(|(i, &q)| w.integer(n, b * BLOCK + i) * i32::from(q)).sum();
+            let (sw, m) = w.scale(n, b);
+            (sum, sw, (w.format == Format::Q4Min).then_some(m))
+        };
+        dot_r1(blocks.len(), block, |b| (blocks[b].1, blocks[b].0.iter().map(|&q| i32::from(q)).sum()))
+    };
+    (0..outputs).map(one).collect()
 }
 
 fn rotated(heads: &[f32], model: &PackedModel<'_>, position: usize) -> Vec<f32> {

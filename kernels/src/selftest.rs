@@ -3,9 +3,13 @@
 use std::hint::black_box;
 
 use crate::cpu::arith::{fma, fma_exact};
+use crate::cpu::dot::{self, Dot};
 use crate::cpu::linear::{Linear, PANEL};
+use crate::cpu::quants::{self, Quants};
 use crate::cpu::{Implementation, Kernels, scalar};
 use crate::math;
+use crate::matrix::{BLOCK, Format, NARROW, WIDE};
+use crate::spec::Activations;
 
 /// A vector that came out otherwise than the contract says.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -95,8 +99,9 @@ fn tile(kernels: &Kernels) -> Result<(), SelfTestError> {
             x: x.as_ptr(),
             x_pitch: K,
             rows: ROWS,
-            w: w.as_ptr(),
-            panel,
+            w: w.as_ptr().cast(),
+            format: Format::F32,
+            panel: panel * 4,
             k: K,
             panels: PANELS,
             out: out.as_mut_ptr(),
@@ -114,10 +119,66 @@ fn tile(kernels: &Kernels) -> Result<(), SelfTestError> {
         out.push(sum);
         out
     };
+    for (vector, format, bits, expected) in [
+        ("q8 product, 16-bit activations", Format::Q8, Activations::A16, 0x8e59_2bf8),
+        ("q8 product, 8-bit activations", Format::Q8, Activations::A8, 0xd255_c153),
+        ("q4 product, 16-bit activations", Format::Q4, Activations::A16, 0x19f5_e0ae),
+        ("q4 product, 8-bit activations", Format::Q4, Activations::A8, 0x38b6_b460),
+        ("q4 product with minimums, 16-bit activations", Format::Q4Min, Activations::A16, 0xf8e3_e6fb),
+        ("q4 product with minimums, 8-bit activations", Format::Q4Min, Activations::A8, 0x8ab4_5397),
+    ] {
+        // One number that changes if any bit does (FNV-1a); pinned, since the scalar loops would take milliseconds.
+        let out = integers(kernels, &x, format, bits);
+        let found = out.iter().fold(0x811c_9dc5u32, |sum, v| (sum ^ v.to_bits()).wrapping_mul(0x0100_0193));
+        if found != expected {
+            return Err(SelfTestError { vector, found, expected });
+        }
+    }
     for (found, expected) in run(kernels).into_iter().zip(run(&scalar::KERNELS)) {
         expect("kernels against scalar", found, expected.to_bits())?;
     }
     Ok(())
+}
+
+/// A product of integers over every kind of remainder: 9 rows of two chunks, the last block short, and 5 panels
+/// whose bytes are a pattern; the scales are 1.
+fn integers(kernels: &Kernels, x: &[f32], format: Format, bits: Activations) -> Vec<f32> {
+    const ROWS: usize = 9;
+    const K: usize = 259;
+    const PANELS: usize = 5;
+    let blocks = K.div_ceil(BLOCK);
+    let panel = format.panel_bytes(K);
+    let integers = blocks * if format == Format::Q8 { WIDE } else { NARROW };
+    let byte = |i: usize| match (i % panel).checked_sub(integers) {
+        None => (i * 151 + i / 7) as u8,
+        // f16's 1 is 0x3c00.
+        Some(at) => 0x3c * (at % 2) as u8,
+    };
+    let w: Vec<u8> = (0..PANELS * panel).map(byte).collect();
+    let pitch = quants::row_bytes(K);
+    let mut rows = vec![0u64; ROWS * pitch / 8];
+    let mut wide = vec![0u8; dot::wide_bytes(blocks)];
+    let mut out = vec![0.0f32; ROWS * PANELS * PANEL];
+    let all = Quants { at: rows.as_mut_ptr().cast(), pitch, blocks };
+    // SAFETY: the vectors have the sizes the product names, and the table came from `kernels()`.
+    unsafe {
+        for (r, x) in x.chunks_exact(K).take(ROWS).enumerate() {
+            (kernels.quantise)(x, bits, Quants { at: all.slots(r), ..all });
+        }
+        (kernels.dot)(&Dot {
+            x: all,
+            bits,
+            rows: ROWS,
+            w: w.as_ptr(),
+            format,
+            panel,
+            panels: PANELS,
+            out: out.as_mut_ptr(),
+            out_pitch: PANELS * PANEL,
+            wide: wide.as_mut_ptr(),
+        });
+    }
+    out
 }
 
 #[cfg(test)]

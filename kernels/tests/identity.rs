@@ -14,22 +14,70 @@ fn expected(model: &PackedModel<'_>, tokens: &[u32]) -> Vec<Vec<u32>> {
 /// What an observer saw of a block: the bits of each row, with its place.
 type Seen = (Block, Vec<(Place, Vec<u32>)>);
 
+/// Every implementation, number of threads and chunking against the oracle, for one packed model.
+fn all_agree(what: &str, packed: &Packed, len: usize, threads: &[usize], chunks: &[usize]) {
+    let model = packed.model();
+    let tokens = prompt(1, len, &model.geometry);
+    let oracle = expected(&model, &tokens);
+    for implementation in Implementation::available() {
+        for &threads in threads {
+            let engine = Engine::new(threads, implementation).unwrap();
+            for &chunk in chunks {
+                // One token at a time on more threads than cores is slow and adds little.
+                if chunk > 1 || threads < 3 {
+                    let found = all_logits(&engine, &model, &tokens, chunk);
+                    assert!(
+                        found == oracle,
+                        "{what}: {implementation}, {threads} threads, chunks of {chunk}"
+                    );
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn every_implementation_and_chunking_gives_the_oracles_bits() {
     for tied in [true, false] {
         let packed = weights(3, &Geometry { tied, ..geometry() }).packed();
-        let model = packed.model();
-        let tokens = prompt(1, 300, &model.geometry);
-        let oracle = expected(&model, &tokens);
-        for implementation in Implementation::available() {
-            for threads in [1, 2, 3, 8] {
-                let engine = Engine::new(threads, implementation).unwrap();
-                for chunk in [1, 7, 64, 255, 256, 257, 300] {
-                    // One token at a time on more threads than cores is slow and adds little.
-                    if chunk > 1 || threads < 3 {
-                        let found = all_logits(&engine, &model, &tokens, chunk);
-                        assert!(found == oracle, "{implementation}, {threads} threads, chunks of {chunk}");
-                    }
+        all_agree("f32", &packed, 300, &[1, 2, 3, 8], &[1, 7, 64, 255, 256, 257, 300]);
+    }
+}
+
+#[test]
+fn every_spec_gives_the_oracles_bits() {
+    for spec in Spec::ALL {
+        for tied in [true, false] {
+            let packed = weights(3, &Geometry { tied, ..geometry() }).packed_for(spec);
+            all_agree(spec.name(), &packed, 70, &[1, 2, 3], &[1, 2, 3, 5, 64, 70]);
+        }
+    }
+}
+
+#[test]
+fn every_stored_type_gives_the_oracles_bits_in_every_spec() {
+    use pipe_kernels::weights::TensorType::*;
+    for ty in [F16, BF16, Q8_0, Q4_0, Q4_1] {
+        let owned = weights_as(5, &blocky(), ty);
+        for spec in Spec::ALL {
+            let packed = owned.packed_for(spec);
+            all_agree(&format!("{ty:?} as {spec}"), &packed, 20, &[1, 2], &[1, 6, 20]);
+        }
+    }
+}
+
+#[test]
+fn f32_through_a_narrower_width_has_that_widths_weights() {
+    for (ty, width) in [(weights::TensorType::F32, Width::Q8), (weights::TensorType::Q4_1, Width::Q4)] {
+        let owned = weights_as(5, &blocky(), ty);
+        let narrow_spec = if width == Width::Q8 { Spec::Q8 } else { Spec::Q4 };
+        let narrow = owned.packed_for(narrow_spec);
+        let wide = owned.packed_as(Spec::F32, Packing { width: Width::F32, through: Some(width) });
+        let (narrow, wide) = (narrow.model(), wide.model());
+        for (a, b) in [(narrow.lm_head, wide.lm_head), (narrow.layers[1].gate_up, wide.layers[1].gate_up)] {
+            for n in 0..40 {
+                for k in 0..a.k {
+                    assert_eq!(a.at(n, k).to_bits(), b.at(n, k).to_bits(), "{ty:?} output {n}, input {k}");
                 }
             }
         }

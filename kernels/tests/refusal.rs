@@ -17,7 +17,7 @@ fn forward(packed: &Packed, tokens: &[u32], threads: usize) -> Result<(), Comput
 }
 
 /// Overwrites one packed weight.
-fn poison(packed: &mut Packed, value: f32, place: impl Fn(&PackedModel<'_>) -> *const f32) {
+fn poison(packed: &mut Packed, value: f32, place: impl Fn(&PackedModel<'_>) -> *const u8) {
     let at = place(&packed.model()) as usize - packed.bytes().as_ptr() as usize;
     packed.bytes_mut()[at..at + 4].copy_from_slice(&value.to_le_bytes());
 }
@@ -29,7 +29,7 @@ fn a_bad_value_is_named_by_block_position_and_element() {
         for bad in [f32::NAN, f32::INFINITY] {
             // Element 3 of down's output in layer 1, at every position: the first is named.
             let mut packed = weights(1, &geometry()).packed();
-            poison(&mut packed, bad, |m| &raw const m.layers[1].down.data[16 * 7 + 3]);
+            poison(&mut packed, bad, |m| &raw const m.layers[1].down.data[4 * (16 * 7 + 3)]);
             match forward(&packed, &tokens, threads) {
                 Err(ComputeError::NotFinite { block, sequence: 0, position: 0, element: 3, .. }) => {
                     assert_eq!(block, Block::Down { layer: 1 });
@@ -41,14 +41,14 @@ fn a_bad_value_is_named_by_block_position_and_element() {
             let token = tokens[4];
             assert!(!tokens[..4].contains(&token));
             let (panel, lane) = (token as usize / 16, token as usize % 16);
-            poison(&mut packed, bad, |m| &raw const m.lm_head.data[panel * 36 * 16 + 5 * 16 + lane]);
+            poison(&mut packed, bad, |m| &raw const m.lm_head.data[4 * (panel * 36 * 16 + 5 * 16 + lane)]);
             match forward(&packed, &tokens, threads) {
                 Err(ComputeError::NotFinite { block: Block::Embed, position: 4, element: 5, .. }) => {}
                 other => panic!("{other:?}"),
             }
             // A key that no score shows: attention alone would give it no weight.
             let mut packed = weights(1, &geometry()).packed();
-            poison(&mut packed, bad, |m| &raw const m.layers[0].qkv.data[2 * 36 * 16 + 9 * 16 + 6]);
+            poison(&mut packed, bad, |m| &raw const m.layers[0].qkv.data[4 * (2 * 36 * 16 + 9 * 16 + 6)]);
             match forward(&packed, &tokens, threads) {
                 Err(ComputeError::NotFinite {
                     block: Block::Qkv { layer: 0 },
@@ -90,7 +90,7 @@ fn weights_that_do_not_fit_the_geometry_are_refused() {
         let owned = weights(1, &geometry());
         let mut view = owned.view();
         change(&mut view);
-        pack(&view, &geometry(), Spec::F32, &mut Vec::new()).unwrap_err().to_string()
+        pack(&view, &geometry(), Width::F32.into(), &mut Vec::new()).unwrap_err().to_string()
     };
     assert!(refused(|w| w.layers[1].k.rows += 1).contains("layer.01/k is 13 × 36"));
     assert!(refused(|w| w.layers[0].up.data = &[]).contains("layer.00/up has 0 bytes"));
@@ -99,7 +99,7 @@ fn weights_that_do_not_fit_the_geometry_are_refused() {
     assert!(refused(|w| w.lm_head = Some(w.embed)).contains("separate lm_head"));
     let mut owned = weights(1, &geometry());
     owned.tensors[3 + 4][4 * 37..4 * 38].copy_from_slice(&f32::NAN.to_le_bytes());
-    let error = pack(&owned.view(), &geometry(), Spec::F32, &mut Vec::new()).unwrap_err();
+    let error = pack(&owned.view(), &geometry(), Width::F32.into(), &mut Vec::new()).unwrap_err();
     assert!(error.to_string().contains("weight 1 of row 1 of tensor layer.00/o_proj"), "{error}");
     for bad in [
         Geometry { kv_heads: 4, ..geometry() },
@@ -110,7 +110,7 @@ fn weights_that_do_not_fit_the_geometry_are_refused() {
         Geometry { rope_base: f64::NAN, ..geometry() },
     ] {
         assert!(matches!(
-            pack(&owned.view(), &bad, Spec::F32, &mut Vec::new()),
+            pack(&owned.view(), &bad, Width::F32.into(), &mut Vec::new()),
             Err(PackError::Geometry { .. })
         ));
     }
@@ -139,9 +139,9 @@ fn both_row_orders_pack_to_the_same_bytes() {
         (layer.q.order, layer.k.order) = (RowOrder::HalvesToPairs, RowOrder::HalvesToPairs);
     }
     let mut bytes = Vec::new();
-    pack(&view, &g, Spec::F32, &mut bytes).unwrap();
+    pack(&view, &g, Width::F32.into(), &mut bytes).unwrap();
     assert!(bytes == owned.packed().bytes());
-    assert_eq!(bytes.len() as u64, pack::packed_len(&g, Spec::F32).unwrap());
+    assert_eq!(bytes.len() as u64, pack::packed_len(&view, &g, Width::F32.into()).unwrap());
 }
 
 #[test]
@@ -154,21 +154,21 @@ fn damaged_packed_files_are_errors_and_never_panic() {
     for len in
         (0..header + 70).chain((header..good.len()).step_by(997)).chain([good.len() - 4, good.len() - 1])
     {
-        assert!(PackedModel::open(&good[..len]).is_err(), "{len} bytes");
+        assert!(PackedModel::open(&good[..len], Spec::F32).is_err(), "{len} bytes");
     }
     // Every byte of the header, changed in several ways.
-    let mut bad = Packed::new(good);
+    let mut bad = Packed::new(good, Spec::F32);
     for i in 0..header {
         for flip in [1, 0x10, 0x80] {
             bad.bytes_mut()[i] ^= flip;
-            if let Ok(model) = PackedModel::open(bad.bytes()) {
+            if let Ok(model) = PackedModel::open(bad.bytes(), Spec::F32) {
                 // What still opens has the same shapes: only constants or spaces changed.
                 assert_eq!(model.lm_head.data.len(), packed.model().lm_head.data.len(), "byte {i}");
             }
             bad.bytes_mut()[i] ^= flip;
         }
     }
-    assert!(PackedModel::open(bad.bytes()).is_ok());
+    assert!(PackedModel::open(bad.bytes(), Spec::F32).is_ok());
     // Offsets that lie although every shape is right: within the file, beyond it, and swapped.
     let text = String::from_utf8_lossy(&good[8..header]).into_owned();
     let at = text.find("\"layer.00/o_proj\"").unwrap();
@@ -176,13 +176,13 @@ fn damaged_packed_files_are_errors_and_never_panic() {
     let to = from + text[from..].find(']').unwrap();
     let width = to - from;
     for lie in ["0,64", "64,64", "9999,99999", "9,1"] {
-        let mut bad = Packed::new(good);
+        let mut bad = Packed::new(good, Spec::F32);
         bad.bytes_mut()[8 + from..8 + to].copy_from_slice(format!("{lie:width$}").as_bytes());
-        let error = PackedModel::open(bad.bytes()).unwrap_err().to_string();
+        let error = PackedModel::open(bad.bytes(), Spec::F32).unwrap_err().to_string();
         assert!(error.contains("layer.00/o_proj of the packed model lies at"), "{error}");
     }
-    assert!(matches!(PackedModel::open(&[good, &[0; 4]].concat()), Err(PackError::Header(_))));
+    assert!(matches!(PackedModel::open(&[good, &[0; 4]].concat(), Spec::F32), Err(PackError::Header(_))));
     // A mapping that starts off the boundary of a float.
-    let shifted = Packed::new(&[&[0][..], good].concat());
-    assert!(matches!(PackedModel::open(&shifted.bytes()[1..]), Err(PackError::Alignment)));
+    let shifted = Packed::new(&[&[0][..], good].concat(), Spec::F32);
+    assert!(matches!(PackedModel::open(&shifted.bytes()[1..], Spec::F32), Err(PackError::Alignment)));
 }

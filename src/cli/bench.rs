@@ -57,10 +57,11 @@ pub fn main(args: Args, context: &Context) -> Result<Exit, CliError> {
     let model = Model::open(&files).map_err(|e| fail(&e))?;
     let mut packed = tempfile::tempfile().map_err(|e| fail(&e))?;
     let weights = model.weights().map_err(|e| fail(&e))?;
-    pipe_kernels::pack(&weights, &model.geometry(), args.spec, &mut packed).map_err(|e| fail(&e))?;
+    pipe_kernels::pack(&weights, &model.geometry(), args.spec.width().into(), &mut packed)
+        .map_err(|e| fail(&e))?;
     // SAFETY: the file has no name, so nobody else can reach it.
     let packed = unsafe { Mmap::map(&packed) }.map_err(|e| fail(&e))?;
-    let packed = PackedModel::open(&packed).map_err(|e| fail(&e))?;
+    let packed = PackedModel::open(&packed, args.spec).map_err(|e| fail(&e))?;
     let device = args.device.device();
     let engine = device.engine().map_err(|e| fail(&e))?;
 

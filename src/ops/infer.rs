@@ -77,7 +77,7 @@ pub fn run(
 ) -> Result<Done, OpError> {
     let tokens: Tokens = json::read("tokens.json", &world.open_one(inputs, "tokens")?)?;
     let packed = world.open_one(inputs, "packed")?;
-    let packed = PackedModel::open(&packed)?;
+    let packed = PackedModel::open(&packed, op.spec)?;
     let model = world.open_model(inputs)?;
     let (generated, rates) = generate::generate(op, &tokens.prompts, &packed, &model, world, progress)?;
 

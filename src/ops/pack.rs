@@ -1,6 +1,6 @@
-//! The `pack` op: a model's weights rearranged for the kernels, once per model and spec, mapped ever after.
+//! The `pack` op: a model's weights rearranged for the kernels, once per model and width, mapped ever after.
 
-use pipe_kernels::PackError;
+use pipe_kernels::{PackError, Packing};
 use pipe_store::{Artifact, Output, StoreError};
 
 use super::{Done, OpError, Progress, World};
@@ -18,7 +18,8 @@ pub fn run(
 ) -> Result<Done, OpError> {
     let model = world.open_model(inputs)?;
     let mut staged = world.store.stage()?;
-    pipe_kernels::pack(&model.weights()?, &model.geometry(), op.spec, staged.file_mut()).map_err(
+    let packing = Packing { width: op.width, through: op.through };
+    pipe_kernels::pack(&model.weights()?, &model.geometry(), packing, staged.file_mut()).map_err(
         |e| match e {
             PackError::Write(source) => StoreError::io("write", staged.path(), source).into(),
             e => OpError::from(e),

@@ -70,10 +70,12 @@ fn freeze(recipe: &Recipe, edges: &[Resolved<'_>]) -> Pipeline {
             let output = reference.output.as_deref();
             if let (Op::Infer(infer), "model") = (&op, reference.port) {
                 // A step's name has no dot, so this one is free.
-                let name = format!("{}.pack-{}", output_name(reference), infer.spec.name());
+                let pack = Pack { width: infer.spec.width(), through: infer.weights };
+                let through = pack.through.map_or_else(String::new, |width| format!("-of-{width}"));
+                let name = format!("{}.pack-{}{through}", output_name(reference), pack.width);
                 packs.entry(name.clone()).or_insert_with(|| {
                     let input = ("model", reference.step.clone(), output);
-                    (name.clone(), Op::Pack(Pack { spec: infer.spec }), vec![input])
+                    (name.clone(), Op::Pack(pack), vec![input])
                 });
                 inputs.push(("packed", name, None));
             }

@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use pipe_kernels::{Sampler, Spec};
+use pipe_kernels::{Sampler, Spec, Width};
 use toml::Spanned;
 use toml::de::DeValue;
 
@@ -12,8 +12,18 @@ use super::op::Infer;
 use super::span::Span;
 use super::table::{Subject, Table, either, string, wrong_type};
 
-pub const KEYS: &[&str] =
-    &["op", "model", "tokens", "spec", "max_tokens", "sampler", "stop", "logits", "log_likelihood"];
+pub const KEYS: &[&str] = &[
+    "op",
+    "model",
+    "tokens",
+    "spec",
+    "weights",
+    "max_tokens",
+    "sampler",
+    "stop",
+    "logits",
+    "log_likelihood",
+];
 
 /// How many tokens an answer may have when the recipe does not say.
 pub const DEFAULT_MAX_TOKENS: u32 = 128;
@@ -30,6 +40,7 @@ const SAMPLERS: &[(&str, &[&str])] = &[
 pub fn infer(table: Table<'_, '_>, mistakes: &mut Vec<Mistake>) -> Option<Infer> {
     let before = mistakes.len();
     let spec = table.string("spec", mistakes).map(|(name, span)| spec(name, span, mistakes));
+    let weights = weights(table, spec.flatten(), mistakes);
     let max_tokens = table.integer("max_tokens", 0, u32::MAX.into(), mistakes);
     let max_tokens = max_tokens.map_or(DEFAULT_MAX_TOKENS, |n| n as u32);
     let sampler = table.value("sampler").map(|value| sampler(table, value, mistakes));
@@ -49,7 +60,7 @@ pub fn infer(table: Table<'_, '_>, mistakes: &mut Vec<Mistake>) -> Option<Infer>
     }
     let sampler = sampler.unwrap_or(Some(Sampler::Greedy))?;
     let spec = spec.unwrap_or(Some(Spec::F32))?;
-    Some(Infer { spec, max_tokens, sampler, stop_at_eos, stop, logits, log_likelihood })
+    Some(Infer { spec, weights, max_tokens, sampler, stop_at_eos, stop, logits, log_likelihood })
 }
 
 fn spec(name: &str, span: Span, mistakes: &mut Vec<Mistake>) -> Option<Spec> {
@@ -61,6 +72,24 @@ fn spec(name: &str, span: Span, mistakes: &mut Vec<Mistake>) -> Option<Spec> {
         mistakes.push(Mistake::new(span, message).expected(either(&known)).maybe_hint(hint));
     }
     spec
+}
+
+/// The narrower width whose weights f32 is to compute with.
+fn weights(table: Table<'_, '_>, spec: Option<Spec>, mistakes: &mut Vec<Mistake>) -> Option<Width> {
+    let (name, span) = table.string("weights", mistakes)?;
+    let known = [Width::Q8, Width::Q4].map(Width::name);
+    if spec.is_some_and(|spec| spec != Spec::F32) {
+        let message = "`weights` is for spec = \"f32\"; the other specs have their own";
+        mistakes.push(Mistake::new(span, message).hint("leave it out, or write spec = \"f32\""));
+        return None;
+    }
+    if let (true, Ok(width)) = (known.contains(&name), name.parse()) {
+        return Some(width);
+    }
+    let message = format!("`{name}` is no width of weights");
+    let hint = did_you_mean(name, known);
+    mistakes.push(Mistake::new(span, message).expected(either(&known)).maybe_hint(hint));
+    None
 }
 
 fn stop(value: &Spanned<DeValue<'_>>, mistakes: &mut Vec<Mistake>) -> (bool, Vec<String>) {

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use pipe_kernels::{Sampler, Spec};
+use pipe_kernels::{Sampler, Spec, Width};
 use pipe_store::Digest;
 use serde::{Deserialize, Serialize};
 
@@ -114,13 +114,19 @@ pub struct Message {
 /// Weights rearranged for the kernels. Port: `model`. Added by the compiler in front of `infer`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Pack {
-    pub spec: Spec,
+    pub width: Width,
+    /// Quantise to this width first, and pack what comes of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub through: Option<Width>,
 }
 
 /// Prompts to answers. Ports: `model` (vocabulary), `packed` (weights), `tokens`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Infer {
     pub spec: Spec,
+    /// Under f32: compute with the weights that this narrower width has, to see what a narrower spec adds to them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weights: Option<Width>,
     pub max_tokens: u32,
     pub sampler: Sampler,
     /// Stop at the model's end-of-turn tokens?

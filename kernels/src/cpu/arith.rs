@@ -42,11 +42,23 @@ pub(crate) trait Lanes: Arith {
     /// # Safety
     /// The CPU has this type's instructions; 16 floats are readable at `p` (any alignment).
     unsafe fn load(p: *const f32) -> Self;
+    /// 16 f16, widened exactly.
+    /// # Safety
+    /// The CPU has this type's instructions; 32 bytes are readable at `p` (any alignment).
+    unsafe fn load_f16(p: *const u16) -> Self;
+    /// 16 bf16, widened exactly.
+    /// # Safety
+    /// As [`Lanes::load_f16`].
+    unsafe fn load_bf16(p: *const u16) -> Self;
     /// # Safety
     /// 16 floats are writable at `p` (any alignment).
     unsafe fn store(self, p: *mut f32);
     /// Lanes `0..n`.
     fn first(self, n: usize) -> Self::Mask;
+    /// Does the mask hold in every lane?
+    fn holds(m: Self::Mask) -> bool;
+    /// The largest lane. None is NaN, and which of +0 and −0 it is may differ.
+    fn largest(self) -> f32;
     /// Lanes 0,0,2,2,4,4…
     fn dup_even(self) -> Self;
     /// Lanes 1,1,3,3,5,5…
@@ -59,11 +71,11 @@ pub(crate) trait Lanes: Arith {
     /// Asks for the cache line at `p`, which need not be valid, in the first-level cache.
     /// # Safety
     /// The CPU has this type's instructions.
-    unsafe fn fetch_near(p: *const f32);
+    unsafe fn fetch_near(p: *const u8);
     /// [`Lanes::fetch_near`] for the second-level cache.
     /// # Safety
     /// The CPU has this type's instructions.
-    unsafe fn fetch_far(p: *const f32);
+    unsafe fn fetch_far(p: *const u8);
 
     /// How many panels a product takes at once with this many rows of activations.
     fn panels(rows: usize) -> usize;
@@ -72,7 +84,7 @@ pub(crate) trait Lanes: Arith {
     /// The register tile of `rows` × `panels`; see [`super::linear::tile`].
     /// # Safety
     /// As [`super::linear::tile`]; `rows ≤ ROWS`, `panels ≤ Self::panels(rows)`.
-    unsafe fn tile(rows: usize, panels: usize, t: &super::linear::Tile);
+    unsafe fn tile<W: super::floats::Weights>(rows: usize, panels: usize, t: &super::linear::Tile);
 }
 
 /// `a·b + c` rounded once, from f64 operations only: software `fmaf` is wrong in several C libraries.

@@ -4,6 +4,7 @@
 use super::arith::Lanes;
 use super::linear::{CHUNK, Linear, PANEL, linear};
 use super::rows;
+use crate::matrix::Format;
 
 /// Positions of a page of keys and values: one chunk of R1 over positions.
 pub const PAGE: usize = CHUNK;
@@ -68,8 +69,9 @@ pub(crate) unsafe fn attend<L: Lanes>(a: &Attend<'_>) {
                 x: a.q,
                 x_pitch: a.q_pitch,
                 rows: rows_m,
-                w: base.add(a.keys),
-                panel: a.head_dim * PANEL,
+                w: base.add(a.keys).cast(),
+                format: Format::F32,
+                panel: a.head_dim * PANEL * 4,
                 k: a.head_dim,
                 panels: PAGE.min(longest - page * PAGE).div_ceil(PANEL),
                 out: a.scores.add(page * PAGE),
@@ -93,8 +95,9 @@ pub(crate) unsafe fn attend<L: Lanes>(a: &Attend<'_>) {
                 x: a.scores.add(first * a.scores_pitch + start),
                 x_pitch: a.scores_pitch,
                 rows: rows_m - first,
-                w: values,
-                panel: PAGE * PANEL,
+                w: values.cast(),
+                format: Format::F32,
+                panel: PAGE * PANEL * 4,
                 k: common,
                 panels: dim / PANEL,
                 out: a.sums.add(first * dim),

@@ -3,10 +3,11 @@
 use std::arch::x86_64::*;
 
 use super::arith::{Arith, Lanes};
+use super::floats::Weights;
 use super::linear::{Tile, tile};
 
 #[derive(Clone, Copy)]
-pub(crate) struct Avx2(__m256, __m256);
+pub(crate) struct Avx2(pub(super) __m256, pub(super) __m256);
 
 /// Both halves through one two-operand intrinsic.
 macro_rules! both {
@@ -103,6 +104,23 @@ impl Lanes for Avx2 {
         unsafe { Self(_mm256_loadu_ps(p), _mm256_loadu_ps(p.add(8))) }
     }
     #[inline(always)]
+    unsafe fn load_f16(p: *const u16) -> Self {
+        // SAFETY: the caller's promise; AVX2 here includes F16C.
+        unsafe {
+            let low = _mm256_cvtph_ps(_mm_loadu_si128(p.cast()));
+            Self(low, _mm256_cvtph_ps(_mm_loadu_si128(p.add(8).cast())))
+        }
+    }
+    #[inline(always)]
+    unsafe fn load_bf16(p: *const u16) -> Self {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let low = _mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(_mm_loadu_si128(p.cast())));
+            let high = _mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(_mm_loadu_si128(p.add(8).cast())));
+            Self(_mm256_castsi256_ps(low), _mm256_castsi256_ps(high))
+        }
+    }
+    #[inline(always)]
     unsafe fn store(self, p: *mut f32) {
         // SAFETY: the caller's promise.
         unsafe {
@@ -119,6 +137,21 @@ impl Lanes for Avx2 {
             let high = _mm256_setr_epi32(8, 9, 10, 11, 12, 13, 14, 15);
             let (low, high) = (_mm256_cmpgt_epi32(n, low), _mm256_cmpgt_epi32(n, high));
             (_mm256_castsi256_ps(low), _mm256_castsi256_ps(high))
+        }
+    }
+    #[inline(always)]
+    fn holds(m: Self::Mask) -> bool {
+        // SAFETY: see above.
+        unsafe { _mm256_movemask_ps(_mm256_and_ps(m.0, m.1)) == 0xff }
+    }
+    #[inline(always)]
+    fn largest(self) -> f32 {
+        // SAFETY: see above.
+        unsafe {
+            let v = _mm256_max_ps(self.0, self.1);
+            let v = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
+            let v = _mm_max_ps(v, _mm_movehl_ps(v, v));
+            _mm_cvtss_f32(_mm_max_ss(v, _mm_movehdup_ps(v)))
         }
     }
     #[inline(always)]
@@ -146,12 +179,12 @@ impl Lanes for Avx2 {
     }
 
     #[inline(always)]
-    unsafe fn fetch_near(p: *const f32) {
+    unsafe fn fetch_near(p: *const u8) {
         // SAFETY: a hint; any address will do.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
     }
     #[inline(always)]
-    unsafe fn fetch_far(p: *const f32) {
+    unsafe fn fetch_far(p: *const u8) {
         // SAFETY: a hint; any address will do.
         unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
     }
@@ -167,12 +200,12 @@ impl Lanes for Avx2 {
     }
 
     #[inline(always)]
-    unsafe fn tile(rows: usize, panels: usize, t: &Tile) {
+    unsafe fn tile<W: Weights>(rows: usize, panels: usize, t: &Tile) {
         macro_rules! tiles {
             ($(($r:literal, $p:literal))*) => {
                 match (rows, panels) {
                     // SAFETY: the caller's promise.
-                    $(($r, $p) => unsafe { tile::<Self, $r, $p>(t) },)*
+                    $(($r, $p) => unsafe { tile::<Self, W, $r, $p>(t) },)*
                     _ => unreachable!("no tile of {rows} × {panels}"),
                 }
             };

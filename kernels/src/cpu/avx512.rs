@@ -3,10 +3,11 @@
 use std::arch::x86_64::*;
 
 use super::arith::{Arith, Lanes};
+use super::floats::Weights;
 use super::linear::{Tile, tile};
 
 #[derive(Clone, Copy)]
-pub(crate) struct Avx512(__m512);
+pub(crate) struct Avx512(pub(super) __m512);
 
 // SAFETY of every block below: a value of this type exists, so the CPU has AVX-512F (see `Arith`).
 impl Arith for Avx512 {
@@ -100,6 +101,19 @@ impl Lanes for Avx512 {
         Self(unsafe { _mm512_loadu_ps(p) })
     }
     #[inline(always)]
+    unsafe fn load_f16(p: *const u16) -> Self {
+        // SAFETY: the caller's promise.
+        Self(unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(p.cast())) })
+    }
+    #[inline(always)]
+    unsafe fn load_bf16(p: *const u16) -> Self {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(p.cast()));
+            Self(_mm512_castsi512_ps(_mm512_slli_epi32::<16>(wide)))
+        }
+    }
+    #[inline(always)]
     unsafe fn store(self, p: *mut f32) {
         // SAFETY: the caller's promise.
         unsafe { _mm512_storeu_ps(p, self.0) }
@@ -107,6 +121,15 @@ impl Lanes for Avx512 {
     #[inline(always)]
     fn first(self, n: usize) -> __mmask16 {
         if n >= 16 { u16::MAX } else { (1u16 << n) - 1 }
+    }
+    #[inline(always)]
+    fn holds(m: __mmask16) -> bool {
+        m == u16::MAX
+    }
+    #[inline(always)]
+    fn largest(self) -> f32 {
+        // SAFETY: see above.
+        unsafe { _mm512_reduce_max_ps(self.0) }
     }
     #[inline(always)]
     fn dup_even(self) -> Self {
@@ -129,12 +152,12 @@ impl Lanes for Avx512 {
     }
 
     #[inline(always)]
-    unsafe fn fetch_near(p: *const f32) {
+    unsafe fn fetch_near(p: *const u8) {
         // SAFETY: a hint; any address will do.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
     }
     #[inline(always)]
-    unsafe fn fetch_far(p: *const f32) {
+    unsafe fn fetch_far(p: *const u8) {
         // SAFETY: a hint; any address will do.
         unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
     }
@@ -150,12 +173,12 @@ impl Lanes for Avx512 {
     }
 
     #[inline(always)]
-    unsafe fn tile(rows: usize, panels: usize, t: &Tile) {
+    unsafe fn tile<W: Weights>(rows: usize, panels: usize, t: &Tile) {
         macro_rules! tiles {
             ($(($r:literal, $p:literal))*) => {
                 match (rows, panels) {
                     // SAFETY: the caller's promise.
-                    $(($r, $p) => unsafe { tile::<Self, $r, $p>(t) },)*
+                    $(($r, $p) => unsafe { tile::<Self, W, $r, $p>(t) },)*
                     _ => unreachable!("no tile of {rows} × {panels}"),
                 }
             };

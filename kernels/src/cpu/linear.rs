@@ -1,7 +1,9 @@
 //! R1 over panels: `out[r][n] = Σ_k x[r][k]·w[n][k]` in chunks of [`CHUNK`], each output alone in its lane.
-//! Generic over lanes. Knows panels, no matrix names.
+//! Generic over lanes and over how the weights are kept. Knows panels, no matrix names.
 
 use super::arith::Lanes;
+use super::floats::{Bf16, F16, F32, Weights};
+use crate::matrix::Format;
 
 /// Elements of a reduction that are accumulated before the sum joins the total (NUMERICS R1).
 pub const CHUNK: usize = 256;
@@ -15,9 +17,10 @@ pub(crate) struct Linear {
     /// Floats from one row of `x` to the next.
     pub x_pitch: usize,
     pub rows: usize,
-    /// The first panel.
-    pub w: *const f32,
-    /// Floats from one panel to the next; at least `k·16`.
+    /// The first panel, in a format of floats.
+    pub w: *const u8,
+    pub format: Format,
+    /// Bytes from one panel to the next; at least those of `k·16` weights.
     pub panel: usize,
     pub k: usize,
     pub panels: usize,
@@ -31,7 +34,7 @@ pub(crate) struct Linear {
 pub(crate) struct Tile {
     pub x: *const f32,
     pub x_pitch: usize,
-    pub w: *const f32,
+    pub w: *const u8,
     pub panel: usize,
     /// Elements of k, at most a chunk.
     pub len: usize,
@@ -40,8 +43,8 @@ pub(crate) struct Tile {
     /// Is this the chunk that starts the total?
     pub first: bool,
     /// What a full tile fetches meanwhile: with each element of k the line at `ahead`, which moves by
-    /// `ahead_step` floats.
-    pub ahead: *const f32,
+    /// `ahead_step` bytes.
+    pub ahead: *const u8,
     pub ahead_step: usize,
     /// What lower tiles fetch, which are bound by memory: each panel some lines ahead; the last lines before
     /// the end of k are followed by the first ones of the next group of panels.
@@ -54,17 +57,18 @@ const AHEAD: usize = 24;
 /// Accumulates an `R` × `P·16` tile over one chunk in registers, then stores or adds it.
 ///
 /// # Safety
-/// The CPU has `L`'s instructions. `x` is readable for `R` rows of `len`, `w` for `P` panels of `len·16`,
+/// The CPU has `L`'s instructions. `x` is readable for `R` rows of `len`, `w` for `P` panels of `len·16` weights,
 /// `out` is this thread's alone for `R` rows of `P·16`.
 #[inline(always)]
-pub(crate) unsafe fn tile<L: Lanes, const R: usize, const P: usize>(t: &Tile) {
+pub(crate) unsafe fn tile<L: Lanes, W: Weights, const R: usize, const P: usize>(t: &Tile) {
     // SAFETY: as the function's contract; every offset below stays inside the regions it names.
     unsafe {
         let zero = L::splat(0.0);
         let mut acc = [[zero; P]; R];
         let mut w = t.w;
         let mut x = t.x;
-        let mut ahead = if R == L::ROWS { t.ahead } else { t.w.wrapping_add(AHEAD * PANEL) };
+        let line = PANEL * W::BYTES;
+        let mut ahead = if R == L::ROWS { t.ahead } else { t.w.wrapping_add(AHEAD * line) };
         let turn = if t.last { t.len.saturating_sub(AHEAD) } else { t.len };
         for i in 0..t.len {
             if R == L::ROWS {
@@ -77,11 +81,11 @@ pub(crate) unsafe fn tile<L: Lanes, const R: usize, const P: usize>(t: &Tile) {
                 for p in 0..P {
                     L::fetch_far(ahead.wrapping_add(p * t.panel));
                 }
-                ahead = ahead.wrapping_add(PANEL);
+                ahead = ahead.wrapping_add(line);
             }
             let mut weights = [zero; P];
             for (p, weight) in weights.iter_mut().enumerate() {
-                *weight = L::load(w.add(p * t.panel));
+                *weight = W::load::<L>(w.add(p * t.panel));
             }
             for (r, row) in acc.iter_mut().enumerate() {
                 let a = L::splat(*x.add(r * t.x_pitch));
@@ -89,7 +93,7 @@ pub(crate) unsafe fn tile<L: Lanes, const R: usize, const P: usize>(t: &Tile) {
                     *sum = a.fma(weight, *sum);
                 }
             }
-            w = w.add(PANEL);
+            w = w.add(line);
             x = x.add(1);
         }
         for (r, row) in acc.iter().enumerate() {
@@ -110,6 +114,20 @@ pub(crate) unsafe fn tile<L: Lanes, const R: usize, const P: usize>(t: &Tile) {
 /// thread's alone.
 #[inline(always)]
 pub(crate) unsafe fn linear<L: Lanes>(a: &Linear) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        match a.format {
+            Format::F16 => product::<L, F16>(a),
+            Format::Bf16 => product::<L, Bf16>(a),
+            _ => product::<L, F32>(a),
+        }
+    }
+}
+
+/// # Safety
+/// As [`linear`]; the weights are `W`.
+#[inline(always)]
+unsafe fn product<L: Lanes, W: Weights>(a: &Linear) {
     let most = L::panels(a.rows.min(L::ROWS));
     let mut p = 0;
     while p < a.panels {
@@ -129,7 +147,7 @@ pub(crate) unsafe fn linear<L: Lanes>(a: &Linear) {
                     let t = Tile {
                         x: a.x.add(r * a.x_pitch + k),
                         x_pitch: a.x_pitch,
-                        w: a.w.add(p * a.panel + k * PANEL),
+                        w: a.w.add(p * a.panel + k * PANEL * W::BYTES),
                         panel: a.panel,
                         len,
                         out: a.out.add(r * a.out_pitch + p * PANEL),
@@ -142,7 +160,7 @@ pub(crate) unsafe fn linear<L: Lanes>(a: &Linear) {
                     if nr == L::ROWS && k == 0 {
                         fetch_out::<L>(&t, nr, np);
                     }
-                    L::tile(nr, np, &t);
+                    L::tile::<W>(nr, np, &t);
                 }
                 ahead = ahead.wrapping_add(share * len);
                 k += len;
@@ -162,7 +180,7 @@ unsafe fn fetch_out<L: Lanes>(t: &Tile, rows: usize, panels: usize) {
     for r in 0..rows {
         for p in 0..panels {
             // SAFETY: the caller's promise.
-            unsafe { L::fetch_near(t.out.wrapping_add(r * t.out_pitch + p * PANEL)) };
+            unsafe { L::fetch_near(t.out.wrapping_add(r * t.out_pitch + p * PANEL).cast()) };
         }
     }
 }
@@ -170,7 +188,7 @@ unsafe fn fetch_out<L: Lanes>(t: &Tile, rows: usize, panels: usize) {
 /// How many of the remaining rows the next tile takes: full tiles, and the last two of similar height, since
 /// a tile of one row costs nearly as much as one of four.
 #[inline(always)]
-fn rows_at_once(left: usize, most: usize) -> usize {
+pub(crate) fn rows_at_once(left: usize, most: usize) -> usize {
     if left >= 2 * most || left == most {
         most
     } else if left > most {

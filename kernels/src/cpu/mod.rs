@@ -7,28 +7,47 @@ pub(crate) mod attention;
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "x86_64")]
+mod avxvnni;
+pub(crate) mod dot;
+#[cfg(test)]
+mod dot_tests;
+mod floats;
 pub(crate) mod linear;
+#[cfg(target_arch = "x86_64")]
+mod madd;
 #[cfg(target_arch = "aarch64")]
 mod neon;
+#[cfg(target_arch = "aarch64")]
+mod neon_words;
+pub(crate) mod quants;
 mod rows;
 pub(crate) mod scalar;
 #[cfg(test)]
 mod tests;
+#[cfg(target_arch = "x86_64")]
+mod vnni;
 
+#[cfg(target_arch = "aarch64")]
+use std::arch::is_aarch64_feature_detected;
 use std::fmt;
 use std::str::FromStr;
 
 use attention::Attend;
+use dot::Dot;
 use linear::Linear;
+use quants::Quants;
+
+use crate::spec::Activations;
 
 /// Code that computes a spec. Which one ran never enters a key: all return the same bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Implementation {
     /// Plain loops that read like the contract; any CPU.
     Scalar,
-    /// x86-64 with AVX2 and FMA3.
+    /// x86-64 with AVX2, FMA3 and F16C; integers by AVX-VNNI where the CPU has it.
     Avx2,
-    /// x86-64 with AVX-512F.
+    /// x86-64 with AVX-512F; integers by VNNI where the CPU has it, else as in `avx2`.
     Avx512,
     /// AArch64, all of which has NEON.
     Neon,
@@ -66,19 +85,35 @@ impl Implementation {
         match self {
             Self::Scalar => Some(&scalar::KERNELS),
             #[cfg(target_arch = "x86_64")]
-            Self::Avx2 => {
-                (is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")).then_some(&AVX2)
-            }
+            Self::Avx2 => has_avx2().then(|| if has_avxvnni() { &AVX2_VNNI } else { &AVX2 }),
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512 => is_x86_feature_detected!("avx512f").then_some(&AVX512),
+            Self::Avx512 => (has_avx2() && is_x86_feature_detected!("avx512f"))
+                .then(|| if has_avx512vnni() { &AVX512_VNNI } else { &AVX512 }),
             #[cfg(not(target_arch = "x86_64"))]
             Self::Avx2 | Self::Avx512 => None,
             #[cfg(target_arch = "aarch64")]
-            Self::Neon => std::arch::is_aarch64_feature_detected!("neon").then_some(&NEON),
+            Self::Neon => is_aarch64_feature_detected!("neon").then_some(&NEON),
             #[cfg(not(target_arch = "aarch64"))]
             Self::Neon => None,
         }
     }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn has_avx2() -> bool {
+    is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c")
+}
+
+#[cfg(target_arch = "x86_64")]
+fn has_avxvnni() -> bool {
+    has_avx2() && is_x86_feature_detected!("avxvnni")
+}
+
+#[cfg(target_arch = "x86_64")]
+fn has_avx512vnni() -> bool {
+    is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512vl")
+        && is_x86_feature_detected!("avx512vnni")
 }
 
 impl fmt::Display for Implementation {
@@ -104,6 +139,9 @@ impl FromStr for Implementation {
 /// computes is said in `scalar`.
 pub(crate) struct Kernels {
     pub linear: unsafe fn(&Linear),
+    pub dot: unsafe fn(&Dot),
+    /// A row to row 0.
+    pub quantise: unsafe fn(x: &[f32], bits: Activations, out: Quants),
     pub attend: unsafe fn(&Attend<'_>),
     pub rms_norm: unsafe fn(x: &[f32], gain: &[f32], eps: f32, out: &mut [f32]),
     pub rope: unsafe fn(x: &[f32], table: &[f32], out: &mut [f32]),
@@ -116,10 +154,10 @@ pub(crate) struct Kernels {
     pub all_finite: unsafe fn(x: &[f32]) -> bool,
 }
 
-/// Compiles the generic kernels once with the named CPU features and makes the table of them.
+/// Compiles the generic kernels of floats once with the named CPU features.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
-macro_rules! kernels {
-    ($table:ident, $module:ident, $lanes:ty, $features:literal) => {
+macro_rules! floats {
+    ($module:ident, $lanes:ty, $features:literal) => {
         mod $module {
             use super::{Attend, Linear, attention, linear, rows};
 
@@ -170,23 +208,72 @@ macro_rules! kernels {
                 unsafe { rows::all_finite::<$lanes>(x) }
             }
         }
+    };
+}
+
+/// The same for the kernels of integers.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+macro_rules! integers {
+    ($module:ident, $ints:ty, $features:literal) => {
+        mod $module {
+            use super::{Activations, Dot, Quants, dot, quants};
+
+            // SAFETY of each: the caller promises the CPU features and what the generic function asks for.
+            #[target_feature(enable = $features)]
+            pub(super) unsafe fn dot(a: &Dot) {
+                // SAFETY: as above.
+                unsafe { dot::product::<$ints>(a) }
+            }
+            #[target_feature(enable = $features)]
+            pub(super) unsafe fn quantise(x: &[f32], bits: Activations, out: Quants) {
+                // SAFETY: as above.
+                unsafe { quants::quantise::<$ints>(x, bits, out) }
+            }
+        }
+    };
+}
+
+/// The table of two modules' functions.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+macro_rules! table {
+    ($table:ident, $floats:ident, $integers:ident) => {
         static $table: Kernels = Kernels {
-            linear: $module::linear,
-            attend: $module::attend,
-            rms_norm: $module::rms_norm,
-            rope: $module::rope,
-            add: $module::add,
-            swiglu: $module::swiglu,
-            exp_minus: $module::exp_minus,
-            softmax: $module::softmax,
-            all_finite: $module::all_finite,
+            linear: $floats::linear,
+            dot: $integers::dot,
+            quantise: $integers::quantise,
+            attend: $floats::attend,
+            rms_norm: $floats::rms_norm,
+            rope: $floats::rope,
+            add: $floats::add,
+            swiglu: $floats::swiglu,
+            exp_minus: $floats::exp_minus,
+            softmax: $floats::softmax,
+            all_finite: $floats::all_finite,
         };
     };
 }
 
 #[cfg(target_arch = "x86_64")]
-kernels!(AVX2, for_avx2, crate::cpu::avx2::Avx2, "avx2,fma");
+floats!(floats_avx2, crate::cpu::avx2::Avx2, "avx2,fma,f16c");
 #[cfg(target_arch = "x86_64")]
-kernels!(AVX512, for_avx512, crate::cpu::avx512::Avx512, "avx512f,avx2,fma");
+floats!(floats_avx512, crate::cpu::avx512::Avx512, "avx512f,avx2,fma,f16c");
+#[cfg(target_arch = "x86_64")]
+integers!(ints_madd, crate::cpu::madd::Madd, "avx2,fma,f16c");
+#[cfg(target_arch = "x86_64")]
+integers!(ints_avxvnni, crate::cpu::avxvnni::AvxVnni, "avx2,fma,f16c,avxvnni");
+#[cfg(target_arch = "x86_64")]
+integers!(ints_vnni, crate::cpu::vnni::Vnni, "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c");
+#[cfg(target_arch = "x86_64")]
+table!(AVX2, floats_avx2, ints_madd);
+#[cfg(target_arch = "x86_64")]
+table!(AVX2_VNNI, floats_avx2, ints_avxvnni);
+#[cfg(target_arch = "x86_64")]
+table!(AVX512, floats_avx512, ints_madd);
+#[cfg(target_arch = "x86_64")]
+table!(AVX512_VNNI, floats_avx512, ints_vnni);
 #[cfg(target_arch = "aarch64")]
-kernels!(NEON, for_neon, crate::cpu::neon::Neon, "neon");
+floats!(floats_neon, crate::cpu::neon::Neon, "neon");
+#[cfg(target_arch = "aarch64")]
+integers!(ints_neon, crate::cpu::neon_words::NeonWords, "neon");
+#[cfg(target_arch = "aarch64")]
+table!(NEON, floats_neon, ints_neon);

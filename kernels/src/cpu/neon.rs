@@ -1,14 +1,16 @@
 //! Sixteen lanes in four NEON registers.
 
 use std::arch::aarch64::*;
+use std::arch::asm;
 use std::array;
 
 use super::arith::{Arith, Lanes};
+use super::floats::Weights;
 use super::linear::{Tile, tile};
 
 /// The first four lanes first.
 #[derive(Clone, Copy)]
-pub(crate) struct Neon([float32x4_t; 4]);
+pub(crate) struct Neon(pub(super) [float32x4_t; 4]);
 
 /// The same for each of the four registers.
 macro_rules! each {
@@ -16,6 +18,21 @@ macro_rules! each {
         // SAFETY: values of this type exist, so the CPU has NEON (see `Arith`).
         array::from_fn(|$i| unsafe { $value })
     };
+}
+
+/// Four f16 to f32, exactly: an instruction that all of AArch64 has, though no stable Rust a name for it.
+///
+/// # Safety
+/// The CPU has NEON.
+#[inline(always)]
+unsafe fn widen_f16(halves: uint16x4_t) -> float32x4_t {
+    let wide: float32x4_t;
+    // SAFETY: the caller's promise.
+    unsafe {
+        asm!("fcvtl {wide:v}.4s, {halves:v}.4h", wide = lateout(vreg) wide, halves = in(vreg) halves,
+             options(pure, nomem, nostack, preserves_flags));
+    }
+    wide
 }
 
 // SAFETY of every block below: a value of this type exists, so the CPU has NEON (see `Arith`).
@@ -93,6 +110,14 @@ impl Lanes for Neon {
         Self(each!(|i| vld1q_f32(p.add(4 * i))))
     }
     #[inline(always)]
+    unsafe fn load_f16(p: *const u16) -> Self {
+        Self(each!(|i| widen_f16(vld1_u16(p.add(4 * i)))))
+    }
+    #[inline(always)]
+    unsafe fn load_bf16(p: *const u16) -> Self {
+        Self(each!(|i| vreinterpretq_f32_u32(vshll_n_u16::<16>(vld1_u16(p.add(4 * i))))))
+    }
+    #[inline(always)]
     unsafe fn store(self, p: *mut f32) {
         for (i, four) in self.0.into_iter().enumerate() {
             // SAFETY: the caller's promise.
@@ -106,6 +131,17 @@ impl Lanes for Neon {
         let n = unsafe { vdupq_n_u32(n.min(16) as u32) };
         // The array holds the 16 numbers that are read.
         each!(|i| vcltq_u32(vld1q_u32(lanes.as_ptr().add(4 * i)), n))
+    }
+    #[inline(always)]
+    fn holds(m: Self::Mask) -> bool {
+        // SAFETY: see above.
+        unsafe { vminvq_u32(vandq_u32(vandq_u32(m[0], m[1]), vandq_u32(m[2], m[3]))) == u32::MAX }
+    }
+    #[inline(always)]
+    fn largest(self) -> f32 {
+        let [a, b, c, d] = self.0;
+        // SAFETY: see above.
+        unsafe { vmaxvq_f32(vmaxq_f32(vmaxq_f32(a, b), vmaxq_f32(c, d))) }
     }
     #[inline(always)]
     fn dup_even(self) -> Self {
@@ -125,18 +161,14 @@ impl Lanes for Neon {
     }
 
     #[inline(always)]
-    unsafe fn fetch_near(p: *const f32) {
+    unsafe fn fetch_near(p: *const u8) {
         // SAFETY: a hint; any address will do, and nothing is read that the program could see.
-        unsafe {
-            std::arch::asm!("prfm pldl1keep, [{}]", in(reg) p, options(nomem, nostack, preserves_flags))
-        };
+        unsafe { asm!("prfm pldl1keep, [{}]", in(reg) p, options(nomem, nostack, preserves_flags)) };
     }
     #[inline(always)]
-    unsafe fn fetch_far(p: *const f32) {
+    unsafe fn fetch_far(p: *const u8) {
         // SAFETY: as above.
-        unsafe {
-            std::arch::asm!("prfm pldl2keep, [{}]", in(reg) p, options(nomem, nostack, preserves_flags))
-        };
+        unsafe { asm!("prfm pldl2keep, [{}]", in(reg) p, options(nomem, nostack, preserves_flags)) };
     }
 
     #[inline(always)]
@@ -150,12 +182,12 @@ impl Lanes for Neon {
     }
 
     #[inline(always)]
-    unsafe fn tile(rows: usize, panels: usize, t: &Tile) {
+    unsafe fn tile<W: Weights>(rows: usize, panels: usize, t: &Tile) {
         macro_rules! tiles {
             ($(($r:literal, $p:literal))*) => {
                 match (rows, panels) {
                     // SAFETY: the caller's promise.
-                    $(($r, $p) => unsafe { tile::<Self, $r, $p>(t) },)*
+                    $(($r, $p) => unsafe { tile::<Self, W, $r, $p>(t) },)*
                     _ => unreachable!("no tile of {rows} × {panels}"),
                 }
             };

@@ -10,8 +10,8 @@ use crate::math::single;
 /// # Safety
 /// The CPU has `L`'s instructions.
 #[inline(always)]
-unsafe fn read<L: Lanes>(x: &[f32], i: usize) -> L {
-    let rest = &x[i..];
+pub(super) unsafe fn read<L: Lanes>(x: &[f32], i: usize) -> L {
+    let rest = x.get(i..).unwrap_or(&[]);
     if rest.len() >= PANEL {
         // SAFETY: 16 floats are left.
         return unsafe { L::load(rest.as_ptr()) };

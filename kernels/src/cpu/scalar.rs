@@ -1,11 +1,16 @@
-//! Spec f32@1 as plain loops that read like the numeric contract: the oracle every other implementation is
+//! The specs as plain loops that read like the numeric contract: the oracle every other implementation is
 //! compared with, bit for bit. Slow, and meant to be obvious.
 
 use super::Kernels;
 use super::arith::fma;
 use super::attention::{Attend, PAGE};
+use super::dot::{CHUNK_BLOCKS, Dot};
 use super::linear::{CHUNK, Linear, PANEL};
+use super::quants::Quants;
+use super::{floats, quants};
 use crate::math::single;
+use crate::matrix::{BLOCK, Format, Matrix};
+use crate::spec::Activations;
 
 /// R1: the sum over i of `a(i)·b(i)` in chunks of 256, each accumulated from +0 by fma in increasing index;
 /// the first chunk's sum starts the total, each later one is added to it.
@@ -117,8 +122,10 @@ unsafe fn linear(a: &Linear) {
             // SAFETY: row, panel and k stay inside the regions of `a`.
             unsafe {
                 let x = a.x.add(r * a.x_pitch);
-                let w = a.w.add(n / PANEL * a.panel + n % PANEL);
-                *a.out.add(r * a.out_pitch + n) = r1(a.k, |i| *x.add(i), |i| *w.add(i * PANEL));
+                let bytes = if a.format == Format::F32 { 4 } else { 2 };
+                let w = a.w.add(n / PANEL * a.panel + n % PANEL * bytes);
+                let weight = |i: usize| floats::one(a.format, w.add(i * PANEL * bytes));
+                *a.out.add(r * a.out_pitch + n) = r1(a.k, |i| *x.add(i), weight);
             }
         }
     }
@@ -152,5 +159,95 @@ unsafe fn attend(a: &Attend<'_>) {
     }
 }
 
+/// A row in blocks of 32: `sx = max|x| / most`, `q = round(clamp(x · (1/sx)))`, half to even. A tiny block is all
+/// zeros with the scale 0; one that holds a NaN or an infinity has the scale NaN.
+pub(crate) fn quantise_block(x: &[f32], bits: Activations, q: &mut [i16; BLOCK]) -> f32 {
+    q.fill(0);
+    if !all_finite(x) {
+        return f32::NAN;
+    }
+    let most = x.iter().fold(0.0, |most, x| if x.abs() > most { x.abs() } else { most });
+    if most < quants::TINY {
+        return 0.0;
+    }
+    let limit = bits.most();
+    let scale = most / limit;
+    let inverse = 1.0 / scale;
+    for (q, &x) in q.iter_mut().zip(x) {
+        let v = x * inverse;
+        let v = if v > limit { limit } else { v };
+        let v = if v < -limit { -limit } else { v };
+        *q = v.round_ties_even() as i16;
+    }
+    scale
+}
+
+/// Scalar words in every slot.
+///
+/// # Safety
+/// `out` has room for the row.
+unsafe fn quantise(x: &[f32], bits: Activations, out: Quants) {
+    for b in 0..out.blocks {
+        let mut q = [0i16; BLOCK];
+        let end = x.len().min((b + 1) * BLOCK);
+        let scale = quantise_block(&x[b * BLOCK..end], bits, &mut q);
+        // SAFETY: a slot holds 32 words.
+        unsafe {
+            out.slots(0).add(b * quants::SLOT).cast::<[i16; BLOCK]>().write_unaligned(q);
+            out.note(0, b, scale, q.iter().map(|&q| i32::from(q)).sum());
+        }
+    }
+}
+
+/// Chunks of 8 blocks, as R1 does it: each from +0 by `acc = fma(float(Σ w·q), sx · sw, acc)`, with a minimum
+/// followed by `acc = fma(float(Σ q) · sx, m, acc)`; the first chunk's sum starts the total, each later one is
+/// added to it. `block` gives Σ w·q, sw and m of an output's block; `x` gives sx and Σ q.
+pub(crate) fn dot_r1(
+    blocks: usize,
+    block: impl Fn(usize) -> (i32, f32, Option<f32>),
+    x: impl Fn(usize) -> (f32, i32),
+) -> f32 {
+    let mut total = 0.0;
+    for start in (0..blocks).step_by(CHUNK_BLOCKS) {
+        let mut acc = 0.0;
+        for b in start..blocks.min(start + CHUNK_BLOCKS) {
+            let ((sum, sw, m), (sx, q)) = (block(b), x(b));
+            acc = fma(sum as f32, sx * sw, acc);
+            if let Some(m) = m {
+                acc = fma(q as f32 * sx, m, acc);
+            }
+        }
+        total = if start == 0 { acc } else { total + acc };
+    }
+    total
+}
+
+/// Every output by [`dot_r1`], weights from panels.
+///
+/// # Safety
+/// As [`Dot`] says.
+unsafe fn dot(a: &Dot) {
+    // SAFETY: the panels are readable.
+    let data = unsafe { std::slice::from_raw_parts(a.w, a.panel * a.panels) };
+    let w = Matrix { format: a.format, k: a.x.blocks * BLOCK, data };
+    for r in 0..a.rows {
+        // SAFETY: the row was quantised by `quantise`.
+        let q =
+            |b: usize| unsafe { a.x.slots(r).add(b * quants::SLOT).cast::<[i16; BLOCK]>().read_unaligned() };
+        for n in 0..a.panels * PANEL {
+            let block = |b: usize| {
+                let sum = (0..BLOCK).map(|i| w.integer(n, b * BLOCK + i) * i32::from(q(b)[i])).sum();
+                let (sw, m) = w.scale(n, b);
+                (sum, sw, (a.format == Format::Q4Min).then_some(m))
+            };
+            // SAFETY: as above; row and column stay inside the output.
+            unsafe {
+                let x = |b: usize| (*a.x.scales(r).add(b), *a.x.sums(r).add(b));
+                *a.out.add(r * a.out_pitch + n) = dot_r1(a.x.blocks, block, x);
+            }
+        }
+    }
+}
+
 pub(crate) static KERNELS: Kernels =
-    Kernels { linear, attend, rms_norm, rope, add, swiglu, exp_minus, softmax, all_finite };
+    Kernels { linear, dot, quantise, attend, rms_norm, rope, add, swiglu, exp_minus, softmax, all_finite };

@@ -7,6 +7,7 @@ use super::attention::{Attend, PAGE};
 use super::linear::{Linear, PANEL};
 use super::scalar::KERNELS as ORACLE;
 use super::{Implementation, Kernels};
+use crate::matrix::Format;
 
 /// A reproducible stream of floats that visits what arithmetic finds hard.
 struct Floats(u64);
@@ -56,8 +57,9 @@ fn product(kernels: &Kernels, x: &[f32], w: &[f32], rows: usize, k: usize, panel
         x: x.as_ptr(),
         x_pitch: k + 5,
         rows,
-        w: w.as_ptr(),
-        panel: k * PANEL,
+        w: w.as_ptr().cast(),
+        format: Format::F32,
+        panel: k * PANEL * 4,
         k,
         panels,
         out: out.as_mut_ptr(),
@@ -108,7 +110,8 @@ fn an_empty_sum_is_plus_zero() {
             x: out.as_ptr(),
             x_pitch: 0,
             rows: 1,
-            w: out.as_ptr(),
+            w: out.as_ptr().cast(),
+            format: Format::F32,
             panel: 0,
             k: 0,
             panels: 0,

@@ -11,11 +11,13 @@ use super::team::{Barrier, Team, share};
 use super::{Logits, not_finite};
 use crate::block::Block;
 use crate::buffer::Buffer;
-use crate::cpu::Kernels;
 use crate::cpu::linear::PANEL;
+use crate::cpu::{Kernels, dot, quants};
 use crate::error::ComputeError;
 use crate::geometry::Geometry;
+use crate::matrix::BLOCK;
 use crate::pack::PackedModel;
+use crate::spec::Activations;
 
 /// With at most so many rows every thread computes a norm for itself, which is cheaper than a barrier.
 pub(super) const REDUNDANT: usize = 2;
@@ -58,6 +60,7 @@ pub(super) struct Scratch {
     threads: usize,
     shared: Buffer,
     attention: Buffer,
+    integers: Buffer,
     tapped: Buffer,
     claims: Vec<Claim>,
 }
@@ -69,8 +72,9 @@ struct Claim(AtomicUsize);
 
 impl Scratch {
     pub fn new(threads: usize) -> Self {
-        let (shared, attention, tapped) = (Buffer::empty(), Buffer::empty(), Buffer::empty());
-        Self { threads, shared, attention, tapped, claims: Vec::new() }
+        let buffer = Buffer::empty;
+        let (shared, attention, integers, tapped) = (buffer(), buffer(), buffer(), buffer());
+        Self { threads, shared, attention, integers, tapped, claims: Vec::new() }
     }
 }
 
@@ -111,6 +115,12 @@ pub(super) struct Pass<'a> {
     pub delta: Plane,
     pub gate_up: Plane,
     pub hidden: Plane,
+    /// Rows of the next product's input in the spec's integers, and bytes from one to the next.
+    pub quants: *mut u8,
+    pub quants_pitch: usize,
+    /// Each thread's room to widen 4-bit weights, in bytes.
+    pub wide: *mut u8,
+    pub wide_pitch: usize,
     pub logits: Plane,
     /// Scores, sums and totals of each thread, and a rotated key.
     pub attention: *mut f32,
@@ -119,7 +129,7 @@ pub(super) struct Pass<'a> {
     pub tapped: &'a mut Buffer,
     /// `threads` of them for each block of the schedule.
     claims: &'a [Claim],
-    barrier: Barrier,
+    pub barrier: Barrier,
     pub fault: Mutex<Option<Fault>>,
 }
 
@@ -168,6 +178,15 @@ impl<'a> Pass<'a> {
         let dim = g.head_dim.next_multiple_of(PANEL);
         let attention_floats = plan.item_rows * (scores_pitch + 2 * dim) + dim;
         let attention = scratch.attention.ensure(threads * attention_floats)?;
+        let (quants_pitch, wide_pitch) = match model.spec.activations() {
+            Activations::F32 => (0, 0),
+            _ => {
+                let k = g.width.max(heads).max(g.ffn);
+                (quants::row_bytes(k), dot::wide_bytes(k.div_ceil(BLOCK)))
+            }
+        };
+        let rows_bytes = rows.max(threads * REDUNDANT) * quants_pitch;
+        let integers = scratch.integers.ensure((rows_bytes + threads * wide_pitch).div_ceil(4))?.cast::<u8>();
         scratch.claims.resize_with(schedule.len() * threads, Claim::default);
         Ok(Self {
             model,
@@ -185,6 +204,11 @@ impl<'a> Pass<'a> {
             delta,
             gate_up,
             hidden,
+            quants: integers,
+            quants_pitch,
+            // SAFETY: behind the rows, in the memory just reserved.
+            wide: unsafe { integers.add(rows_bytes) },
+            wide_pitch,
             logits: Plane { at: logits.next(), pitch: logits.pitch() },
             attention,
             attention_floats,

@@ -9,8 +9,12 @@ use super::plan::Item;
 use super::team::share;
 use crate::block::{Block, Half};
 use crate::cpu::attention::{Attend, PAGE};
+use crate::cpu::dot::Dot;
 use crate::cpu::linear::{Linear, PANEL};
-use crate::pack::{PackedLayer, Panels};
+use crate::cpu::quants::Quants;
+use crate::matrix::Matrix;
+use crate::pack::PackedLayer;
+use crate::spec::Activations;
 
 impl<'a> Pass<'a> {
     /// This thread's share of a block.
@@ -35,6 +39,7 @@ impl<'a> Pass<'a> {
                 Block::Attention { layer } => self.attention(t, index, layer as usize),
                 Block::OProj { layer: i } => {
                     let add = |columns| self.residual(index + 1, columns);
+                    self.quantise_all(t, self.context, layer(i).o_proj.k);
                     self.linear(t, index, self.context, rows, layer(i).o_proj, self.delta, add);
                 }
                 Block::GateUp { layer: i } => {
@@ -45,6 +50,7 @@ impl<'a> Pass<'a> {
                 }
                 Block::Down { layer: i } => {
                     let add = |columns| self.residual(index + 1, columns);
+                    self.quantise_all(t, self.hidden, layer(i).down.k);
                     self.linear(t, index, self.hidden, rows, layer(i).down, self.delta, add);
                 }
                 // Done piece by piece with the product before it, while its output is in the cache.
@@ -63,15 +69,7 @@ impl<'a> Pass<'a> {
             let token = self.plan.tokens[r] as usize;
             // SAFETY: rows are shared out; the token is below the vocabulary's size.
             let out = unsafe { self.stream.row_mut(r, 0..width) };
-            match self.model.embed {
-                Some(table) => out.copy_from_slice(&table[token * width..(token + 1) * width]),
-                None => {
-                    let panel = &self.model.lm_head.data[token / PANEL * width * PANEL..][..width * PANEL];
-                    for (x, column) in out.iter_mut().zip(panel.chunks_exact(PANEL)) {
-                        *x = column[token % PANEL];
-                    }
-                }
-            }
+            self.model.embed.row(token, out);
         }
     }
 
@@ -94,7 +92,50 @@ impl<'a> Pass<'a> {
                 let x = self.stream.row(from, 0..width);
                 let out = self.normed_of(t, rows).row_mut(r, 0..width);
                 (self.kernels.rms_norm)(x, gain, self.g.norm_eps, out);
+                self.quantise(t, rows, r, out);
             }
+        }
+    }
+
+    /// Where thread `t` finds `rows` quantised rows of `k` activations, as [`Pass::normed_of`].
+    fn quants_of(&self, t: usize, rows: usize, k: usize) -> Quants {
+        let offset = if rows <= REDUNDANT { t * REDUNDANT * self.quants_pitch } else { 0 };
+        // SAFETY: as in `normed_of`.
+        let at = unsafe { self.quants.add(offset) };
+        Quants { at, pitch: self.quants_pitch, blocks: k.div_ceil(crate::matrix::BLOCK) }
+    }
+
+    /// Row `r` of the next product's input in the spec's integers, if it has any.
+    ///
+    /// # Safety
+    /// The row is this thread's, in its copy or in the shared one.
+    unsafe fn quantise(&self, t: usize, rows: usize, r: usize, x: &[f32]) {
+        let bits = self.model.spec.activations();
+        if bits != Activations::F32 {
+            let all = self.quants_of(t, rows, x.len());
+            // SAFETY: the caller's promise; the plane has room for every row of every product.
+            unsafe {
+                let row = Quants { at: all.slots(r), ..all };
+                (self.kernels.quantise)(x, bits, row);
+            }
+        }
+    }
+
+    /// All rows of `x`, `k` wide, in the spec's integers: shared out and awaited, or each thread for itself.
+    ///
+    /// # Safety
+    /// `x` is complete, and no thread still reads the rows quantised before.
+    unsafe fn quantise_all(&self, t: usize, x: Plane, k: usize) {
+        if self.model.spec.activations() == Activations::F32 {
+            return;
+        }
+        let few = self.rows <= REDUNDANT;
+        for r in if few { 0..self.rows } else { share(self.rows, t, self.threads) } {
+            // SAFETY: the caller's promise; rows are shared out, or the copy is this thread's own.
+            unsafe { self.quantise(t, self.rows, r, x.row(r, 0..k)) };
+        }
+        if !few {
+            self.barrier.wait();
         }
     }
 
@@ -107,27 +148,44 @@ impl<'a> Pass<'a> {
         index: usize,
         x: Plane,
         rows: usize,
-        w: Panels<'_>,
+        w: Matrix<'_>,
         out: Plane,
         then: impl Fn(Range<usize>),
     ) {
-        let panels = w.panels();
+        let (panels, panel) = (w.panels(), w.panel_bytes());
         let unit = unit(panels, self.threads);
         for item in self.claim(index, t, panels.div_ceil(unit)) {
             let own = item * unit..panels.min((item + 1) * unit);
             // SAFETY: items are taken once; every row of the output has room for whole panels.
             unsafe {
-                (self.kernels.linear)(&Linear {
-                    x: x.at,
-                    x_pitch: x.pitch,
-                    rows,
-                    w: w.data[own.start * w.k * PANEL..].as_ptr(),
-                    panel: w.k * PANEL,
-                    k: w.k,
-                    panels: own.len(),
-                    out: out.at.add(own.start * PANEL),
-                    out_pitch: out.pitch,
-                });
+                let first = w.data[own.start * panel..].as_ptr();
+                let to = out.at.add(own.start * PANEL);
+                match self.model.spec.activations() {
+                    Activations::F32 => (self.kernels.linear)(&Linear {
+                        x: x.at,
+                        x_pitch: x.pitch,
+                        rows,
+                        w: first,
+                        format: w.format,
+                        panel,
+                        k: w.k,
+                        panels: own.len(),
+                        out: to,
+                        out_pitch: out.pitch,
+                    }),
+                    bits => (self.kernels.dot)(&Dot {
+                        x: self.quants_of(t, rows, w.k),
+                        bits,
+                        rows,
+                        w: first,
+                        format: w.format,
+                        panel,
+                        panels: own.len(),
+                        out: to,
+                        out_pitch: out.pitch,
+                        wide: self.wide.add(t * self.wide_pitch),
+                    }),
+                }
             }
             then(own.start * PANEL..own.end * PANEL);
         }

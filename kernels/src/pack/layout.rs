@@ -1,17 +1,18 @@
 //! Which tensors a packed model consists of, in what order and shape: one list, which the writer fills and the
-//! reader demands. Layout `panels16@1`.
+//! reader demands. Layout `panels16@2`.
 //!
-//! A matrix of n outputs by k inputs is cut into panels of 16 outputs; element (n, k) stands at
-//! `n/16·K·16 + k·16 + n%16`; the last panel is padded with zeros. Fused matrices: `qkv` stacks the rows of q,
-//! k and v; `gate_up` alternates panels of gate and up, so that one share of it holds both factors of swiglu.
-//! Tensors of panels come first and are multiples of 64 bytes, so all of them are aligned; vectors follow.
+//! A matrix of n outputs by k inputs is cut into panels of 16 outputs, each in one of the formats of
+//! [`crate::matrix::Format`]; the last panel is padded with zeros. Fused matrices: `qkv` stacks the rows of q, k
+//! and v; `gate_up` alternates panels of gate and up, so that one share of it holds both factors of swiglu.
+//! Matrices come first and are multiples of 32 bytes, so all of them are aligned; vectors follow, in f32.
 
 use crate::cpu::linear::PANEL;
 use crate::geometry::Geometry;
+use crate::matrix::Format;
 use crate::pack::PackError;
 
 /// Name and version of the layout, as the file's metadata holds it.
-pub const LAYOUT: &str = "panels16@1";
+pub const LAYOUT: &str = "panels16@2";
 /// Alignment of the tensor data in the file.
 pub(crate) const ALIGN: usize = 64;
 
@@ -23,7 +24,7 @@ pub(crate) enum Content {
     OProj(usize),
     GateUp(usize),
     Down(usize),
-    /// Row-major; only of untied models.
+    /// Only of untied models.
     Embed,
     AttnNorm(usize),
     FfnNorm(usize),
@@ -32,16 +33,49 @@ pub(crate) enum Content {
     Rope,
 }
 
+/// What an entry's tensor looks like.
+#[derive(Clone, Debug)]
+pub(crate) enum Form {
+    /// `panels` panels of 16 outputs by `k` inputs.
+    Matrix { panels: usize, k: usize },
+    /// f32 of this shape.
+    Vector(Vec<usize>),
+}
+
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
     pub content: Content,
     pub name: String,
-    pub shape: Vec<usize>,
+    pub form: Form,
 }
 
 impl Entry {
-    pub fn floats(&self) -> usize {
-        self.shape.iter().product()
+    pub fn is_matrix(&self) -> bool {
+        matches!(self.form, Form::Matrix { .. })
+    }
+
+    /// The safetensors type and shape of the tensor, a matrix being in `format`.
+    pub fn tensor(&self, format: Format) -> (&'static str, Vec<usize>) {
+        let dtype = match (&self.form, format) {
+            (Form::Vector(_), _) | (_, Format::F32) => "F32",
+            (_, Format::F16) => "F16",
+            (_, Format::Bf16) => "BF16",
+            _ => "U8",
+        };
+        let shape = match &self.form {
+            Form::Vector(shape) => shape.clone(),
+            Form::Matrix { panels, k } if format.is_float() => vec![*panels, *k, PANEL],
+            Form::Matrix { panels, k } => vec![*panels, format.panel_bytes(*k)],
+        };
+        (dtype, shape)
+    }
+
+    /// Bytes of the tensor; None on overflow.
+    pub fn bytes(&self, format: Format) -> Option<usize> {
+        match &self.form {
+            Form::Vector(shape) => shape.iter().try_fold(4usize, |n, &d| n.checked_mul(d)),
+            Form::Matrix { panels, k } => format.panel_bytes(*k).checked_mul(*panels),
+        }
     }
 }
 
@@ -84,14 +118,15 @@ pub(crate) fn count(g: &Geometry) -> usize {
 /// All tensors in file order. The geometry is checked.
 pub(crate) fn entries(g: &Geometry) -> Vec<Entry> {
     let panels = |n: usize| n.div_ceil(PANEL);
-    let matrix = |content, name: String, panels: usize, k: usize| {
-        let shape = vec![panels, k, PANEL];
-        Entry { content, name, shape }
+    let matrix = |content, name: String, panels: usize, k: usize| Entry {
+        content,
+        name,
+        form: Form::Matrix { panels, k },
     };
-    let vector = |content, name: String, shape: &[usize]| Entry { content, name, shape: shape.to_vec() };
+    let vector =
+        |content, name: String, shape: &[usize]| Entry { content, name, form: Form::Vector(shape.to_vec()) };
     let heads = g.heads * g.head_dim;
     let qkv = heads + 2 * g.kv_heads * g.head_dim;
-
     let mut all = Vec::with_capacity(count(g));
     for i in 0..g.layers {
         let name = |what: &str| format!("layer.{i:02}/{what}");
@@ -102,7 +137,7 @@ pub(crate) fn entries(g: &Geometry) -> Vec<Entry> {
     }
     all.push(matrix(Content::LmHead, "lm_head".into(), panels(g.vocab), g.width));
     if !g.tied {
-        all.push(vector(Content::Embed, "embed".into(), &[g.vocab, g.width]));
+        all.push(matrix(Content::Embed, "embed".into(), panels(g.vocab), g.width));
     }
     for i in 0..g.layers {
         all.push(vector(Content::AttnNorm(i), format!("layer.{i:02}/attn.rms_norm"), &[g.width]));

@@ -6,8 +6,8 @@ mod open;
 pub(crate) mod rope;
 mod write;
 
-pub use open::{PackedLayer, PackedModel, Panels};
-pub use write::{pack, packed_len};
+pub use open::{PackedLayer, PackedModel};
+pub use write::{Packing, pack, packed_len};
 
 use crate::geometry::Geometry;
 
@@ -24,7 +24,9 @@ pub enum PackError {
     Layers { found: usize, expected: usize },
     #[error("a {0} lm_head does not go with the geometry's `tied`")]
     Tied(&'static str),
-    #[error("weight {col} of row {row} of tensor {tensor} is NaN or infinite; the file is damaged")]
+    #[error(
+        "weight {col} of row {row} of tensor {tensor} is NaN, infinite or beyond what 16 bits scale; the file is damaged"
+    )]
     NotFinite { tensor: String, row: usize, col: usize },
     #[error("the packed model could not be written")]
     Write(#[from] std::io::Error),

@@ -2,53 +2,81 @@
 
 use std::io::Write;
 
+use half::{bf16, f16};
 use rayon::prelude::*;
 
-use super::layout::{ALIGN, Content, Entry, LAYOUT, entries};
+use super::layout::{ALIGN, Content, Entry, Form, LAYOUT, entries};
 use super::{PackError, rope};
 use crate::cpu::linear::PANEL;
 use crate::geometry::Geometry;
-use crate::spec::Spec;
+use crate::matrix::{BLOCK, Format, NARROW, SCALES, WIDE, narrow_at, wide_at};
+use crate::quant::{self, Block};
+use crate::spec::Width;
 use crate::weights::{ModelWeights, RowOrder, TensorView};
 
 /// Bytes of panels made at once.
 const BATCH: usize = 8 << 20;
 
-/// Writes the packed model for `spec` to `out`: safetensors, layout [`LAYOUT`], tensor data on a 64-byte
-/// boundary. Memory stays at some megabytes; rayon's current pool helps; the bytes depend on neither.
-pub fn pack(w: &ModelWeights<'_>, g: &Geometry, spec: Spec, out: &mut impl Write) -> Result<(), PackError> {
+/// What to pack a model's weights as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Packing {
+    pub width: Width,
+    /// Quantise to this width first: f32 of the very weights that a narrower spec computes with.
+    pub through: Option<Width>,
+}
+
+impl From<Width> for Packing {
+    fn from(width: Width) -> Self {
+        Self { width, through: None }
+    }
+}
+
+/// Writes the packed model to `out`: safetensors, layout [`LAYOUT`], tensor data on a 64-byte boundary. Memory
+/// stays at some megabytes; rayon's current pool helps; the bytes depend on neither.
+pub fn pack(
+    w: &ModelWeights<'_>,
+    g: &Geometry,
+    packing: Packing,
+    out: &mut impl Write,
+) -> Result<(), PackError> {
     g.check()?;
-    let sources = Sources { w, g };
+    let sources = Sources { w, g, packing };
     let entries = entries(g);
     sources.check()?;
-    out.write_all(&header(g, spec, &entries))?;
+    out.write_all(&header(&sources, &entries))?;
     for entry in &entries {
         match entry.content {
             Content::Rope => write_rope(g, out)?,
-            Content::Embed => write_rows("embed", &w.embed, out)?,
-            Content::AttnNorm(i) => write_rows(&entry.name, &w.layers[i].attn_norm, out)?,
-            Content::FfnNorm(i) => write_rows(&entry.name, &w.layers[i].ffn_norm, out)?,
-            Content::FinalNorm => write_rows(&entry.name, &w.final_norm, out)?,
+            Content::AttnNorm(i) => write_row(&entry.name, &w.layers[i].attn_norm, out)?,
+            Content::FfnNorm(i) => write_row(&entry.name, &w.layers[i].ffn_norm, out)?,
+            Content::FinalNorm => write_row(&entry.name, &w.final_norm, out)?,
             _ => write_panels(&sources, entry, out)?,
         }
     }
     Ok(())
 }
 
-/// Bytes of the file [`pack`] writes for this geometry.
-pub fn packed_len(g: &Geometry, spec: Spec) -> Result<u64, PackError> {
+/// Bytes of the file [`pack`] writes.
+pub fn packed_len(w: &ModelWeights<'_>, g: &Geometry, packing: Packing) -> Result<u64, PackError> {
     g.check()?;
+    let sources = Sources { w, g, packing };
+    sources.check()?;
     let entries = entries(g);
-    Ok(header(g, spec, &entries).len() as u64 + entries.iter().map(|e| e.floats() as u64 * 4).sum::<u64>())
+    let tensors = entries.iter().filter_map(|e| e.bytes(sources.format(e.content))).sum::<usize>();
+    Ok((header(&sources, &entries).len() + tensors) as u64)
 }
 
 /// Length word, JSON, spaces up to a multiple of 64.
-fn header(g: &Geometry, spec: Spec, entries: &[Entry]) -> Vec<u8> {
+fn header(sources: &Sources<'_>, entries: &[Entry]) -> Vec<u8> {
+    let g = sources.g;
     let quote = |s: &str| serde_json::Value::from(s).to_string();
     let geometry = serde_json::to_string(g).unwrap_or_default();
+    let matrices = entries.iter().filter(|e| e.is_matrix());
+    let formats: Vec<&str> = matrices.map(|e| sources.format(e.content).name()).collect();
     let metadata = [
         ("layout", LAYOUT.to_owned()),
-        ("spec", spec.id().to_owned()),
+        ("width", sources.packing.width.name().to_owned()),
+        ("formats", formats.join(",")),
         ("geometry", geometry),
         // The two numbers that are no integers, once more as bits: decimal text is a detour.
         ("rope_base_bits", format!("{:016x}", g.rope_base.to_bits())),
@@ -58,10 +86,12 @@ fn header(g: &Geometry, spec: Spec, entries: &[Entry]) -> Vec<u8> {
     let mut json = format!("{{\"__metadata__\":{{{}}}", fields.join(","));
     let mut at = 0;
     for e in entries {
-        let end = at + e.floats() * 4;
-        let shape: Vec<String> = e.shape.iter().map(usize::to_string).collect();
+        let format = sources.format(e.content);
+        let (dtype, shape) = e.tensor(format);
+        let end = at + e.bytes(format).unwrap_or(0);
+        let shape: Vec<String> = shape.iter().map(usize::to_string).collect();
         json += &format!(
-            ",{}:{{\"dtype\":\"F32\",\"shape\":[{}],\"data_offsets\":[{at},{end}]}}",
+            ",{}:{{\"dtype\":\"{dtype}\",\"shape\":[{}],\"data_offsets\":[{at},{end}]}}",
             quote(&e.name),
             shape.join(",")
         );
@@ -92,15 +122,11 @@ fn write_rope(g: &Geometry, out: &mut impl Write) -> Result<(), PackError> {
     Ok(())
 }
 
-fn write_rows(name: &str, view: &TensorView<'_>, out: &mut impl Write) -> Result<(), PackError> {
+fn write_row(name: &str, view: &TensorView<'_>, out: &mut impl Write) -> Result<(), PackError> {
     let mut row = vec![0.0; view.cols];
-    let mut bytes = Vec::new();
-    for r in 0..view.rows {
-        view.row(r, &mut row);
-        finite(name, r, &row)?;
-        write_floats(&row, &mut bytes, out)?;
-    }
-    Ok(())
+    view.row(0, &mut row);
+    finite(name, 0, &row)?;
+    write_floats(&row, &mut Vec::new(), out)
 }
 
 fn finite(tensor: &str, row: usize, weights: &[f32]) -> Result<(), PackError> {
@@ -111,40 +137,165 @@ fn finite(tensor: &str, row: usize, weights: &[f32]) -> Result<(), PackError> {
 }
 
 fn write_panels(sources: &Sources<'_>, entry: &Entry, out: &mut impl Write) -> Result<(), PackError> {
-    let (panels, k) = (entry.shape[0], entry.shape[1]);
-    let batch = (BATCH / (k * PANEL * 4)).clamp(1, panels);
-    let mut floats = vec![0.0f32; batch * k * PANEL];
-    let mut bytes = Vec::new();
+    let Form::Matrix { panels, k } = entry.form else { return Ok(()) };
+    let format = sources.format(entry.content);
+    let size = format.panel_bytes(k);
+    let batch = (BATCH / size).clamp(1, panels);
+    let mut bytes = vec![0u8; batch * size];
     for start in (0..panels).step_by(batch) {
-        let now = batch.min(panels - start);
-        floats[..now * k * PANEL].par_chunks_mut(k * PANEL).enumerate().try_for_each(|(i, panel)| {
+        let now = &mut bytes[..batch.min(panels - start) * size];
+        now.fill(0);
+        now.par_chunks_mut(size).enumerate().try_for_each(|(i, panel)| {
             let mut row = vec![0.0; k];
             for lane in 0..PANEL {
-                match sources.output(entry.content, start + i, lane) {
-                    None => row.fill(0.0),
-                    Some((view, r)) => {
-                        view.row(r, &mut row);
-                        finite(&entry.name, r, &row)?;
+                let source = sources.output(entry.content, start + i, lane);
+                match (format.is_float(), source) {
+                    (true, Some((view, r))) => {
+                        sources.floats(entry, view, r, &mut row)?;
+                        put_floats(panel, format, lane, &row);
                     }
-                }
-                for (slot, &w) in panel.iter_mut().skip(lane).step_by(PANEL).zip(&row) {
-                    *slot = w;
+                    (false, source) => {
+                        for b in 0..k.div_ceil(BLOCK) {
+                            let block = source.map_or(Ok(Block::ZERO), |(view, r)| {
+                                block(&entry.name, view, r, b, format, &mut row)
+                            })?;
+                            put_block(panel, format, k, lane, b, &block);
+                        }
+                    }
+                    (true, None) => {}
                 }
             }
             Ok::<(), PackError>(())
         })?;
-        write_floats(&floats[..now * k * PANEL], &mut bytes, out)?;
+        out.write_all(now)?;
     }
     Ok(())
+}
+
+/// One output's weights into a panel of floats. 16-bit formats are chosen only where all sources are theirs, so
+/// narrowing is exact.
+fn put_floats(panel: &mut [u8], format: Format, lane: usize, row: &[f32]) {
+    let slots = |panel: &mut [u8], bytes: usize, put: &dyn Fn(&mut [u8], f32)| {
+        for (slot, &w) in panel.chunks_exact_mut(bytes).skip(lane).step_by(PANEL).zip(row) {
+            put(slot, w);
+        }
+    };
+    match format {
+        Format::F16 => slots(panel, 2, &|slot, w| slot.copy_from_slice(&f16::from_f32(w).to_le_bytes())),
+        Format::Bf16 => slots(panel, 2, &|slot, w| slot.copy_from_slice(&bf16::from_f32(w).to_le_bytes())),
+        _ => slots(panel, 4, &|slot, w| slot.copy_from_slice(&w.to_le_bytes())),
+    }
+}
+
+/// Block `b` of a stored row: as it is where the format allows, else dequantised into `row` (all of it, with the
+/// first block) and quantised.
+fn block(
+    tensor: &str,
+    view: &TensorView<'_>,
+    r: usize,
+    b: usize,
+    format: Format,
+    row: &mut [f32],
+) -> Result<Block, PackError> {
+    let bytes = view.stored_row(r);
+    let size = bytes.len() / view.cols.div_ceil(BLOCK);
+    let stored = quant::stored(view.ty, &bytes[b * size..(b + 1) * size], format);
+    let made = match stored {
+        Some(block) => block,
+        None => {
+            if b == 0 {
+                view.row(r, row);
+                finite(tensor, r, row)?;
+            }
+            quant::quantise(&row[b * BLOCK..view.cols.min((b + 1) * BLOCK)], format)
+        }
+    };
+    match made.is_finite() {
+        true => Ok(made),
+        false => Err(PackError::NotFinite { tensor: tensor.to_owned(), row: r, col: b * BLOCK }),
+    }
+}
+
+/// One output's block into its panel.
+fn put_block(panel: &mut [u8], format: Format, k: usize, lane: usize, b: usize, block: &Block) {
+    let wide = format == Format::Q8;
+    let integers = if wide { WIDE } else { NARROW };
+    for (i, &q) in block.q.iter().enumerate() {
+        let stored = (i32::from(q) + format.offset()) as u8;
+        if wide {
+            panel[b * WIDE + wide_at(i, lane)] = stored;
+        } else {
+            let (at, high) = narrow_at(i, lane);
+            panel[b * NARROW + at] |= if high { stored << 4 } else { stored };
+        }
+    }
+    let blocks = k.div_ceil(BLOCK);
+    let scale = blocks * integers + b * SCALES + lane * 2;
+    panel[scale..scale + 2].copy_from_slice(&block.d.to_le_bytes());
+    if format == Format::Q4Min {
+        let minimum = scale + blocks * SCALES;
+        panel[minimum..minimum + 2].copy_from_slice(&block.m.to_le_bytes());
+    }
 }
 
 /// Where each output of a packed matrix comes from.
 struct Sources<'a> {
     w: &'a ModelWeights<'a>,
     g: &'a Geometry,
+    packing: Packing,
 }
 
 impl<'a> Sources<'a> {
+    /// The tensors a packed matrix is made of.
+    fn parts(&self, content: Content) -> Vec<&'a TensorView<'a>> {
+        let layer = |i: usize| &self.w.layers[i];
+        match content {
+            Content::Qkv(i) => vec![&layer(i).q, &layer(i).k, &layer(i).v],
+            Content::GateUp(i) => vec![&layer(i).gate, &layer(i).up],
+            Content::OProj(i) => vec![&layer(i).o],
+            Content::Down(i) => vec![&layer(i).down],
+            Content::LmHead => vec![self.w.lm_head.as_ref().unwrap_or(&self.w.embed)],
+            Content::Embed => vec![&self.w.embed],
+            Content::AttnNorm(_) | Content::FfnNorm(_) | Content::FinalNorm | Content::Rope => vec![],
+        }
+    }
+
+    /// The format a matrix takes at a width.
+    fn format_at(&self, content: Content, width: Width) -> Format {
+        let types: Vec<_> = self.parts(content).iter().map(|v| v.ty).collect();
+        width.format(&types, matches!(content, Content::LmHead | Content::Embed))
+    }
+
+    /// The format a matrix is packed in.
+    fn format(&self, content: Content) -> Format {
+        match self.packing {
+            Packing { width: Width::F32, through: Some(through) } if through != Width::F32 => Format::F32,
+            Packing { width, .. } => self.format_at(content, width),
+        }
+    }
+
+    /// A stored row as floats, quantised and dequantised again where the packing goes through another width.
+    fn floats(
+        &self,
+        entry: &Entry,
+        view: &TensorView<'_>,
+        r: usize,
+        row: &mut [f32],
+    ) -> Result<(), PackError> {
+        view.row(r, row);
+        finite(&entry.name, r, row)?;
+        let Some(through) = self.packing.through.filter(|&w| w != Width::F32) else { return Ok(()) };
+        let format = self.format_at(entry.content, through);
+        let mut scratch = vec![0.0; row.len()];
+        for b in 0..row.len().div_ceil(BLOCK) {
+            let block = block(&entry.name, view, r, b, format, &mut scratch)?;
+            for (i, w) in row[b * BLOCK..].iter_mut().take(BLOCK).enumerate() {
+                *w = block.weight(i, format);
+            }
+        }
+        Ok(())
+    }
+
     /// The tensor and row that make one output, or None for padding.
     fn output(&self, content: Content, panel: usize, lane: usize) -> Option<(&'a TensorView<'a>, usize)> {
         let n = panel * PANEL + lane;
@@ -167,6 +318,7 @@ impl<'a> Sources<'a> {
             Content::OProj(i) => (&self.w.layers[i].o, n),
             Content::Down(i) => (&self.w.layers[i].down, n),
             Content::LmHead => (self.w.lm_head.as_ref().unwrap_or(&self.w.embed), n),
+            Content::Embed => (&self.w.embed, n),
             _ => return None,
         };
         (row < view.rows).then(|| (view, self.stored(view, row)))

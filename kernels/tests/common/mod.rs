@@ -22,10 +22,16 @@ pub fn geometry() -> Geometry {
     }
 }
 
-/// The weights' bytes, tensor by tensor.
+/// The weights' bytes, tensor by tensor; norms in f32, all others in `ty`.
 pub struct Owned {
     pub geometry: Geometry,
+    pub ty: TensorType,
     pub tensors: Vec<Vec<u8>>,
+}
+
+/// A shape that the block types can store.
+pub fn blocky() -> Geometry {
+    Geometry { width: 64, heads: 4, kv_heads: 2, head_dim: 16, ffn: 288, vocab: 51, ..geometry() }
 }
 
 /// Random f32 weights about ±1/√cols.
@@ -49,7 +55,52 @@ pub fn weights(seed: u64, g: &Geometry) -> Owned {
             tensors.push(tensor(rows, cols, offset));
         }
     }
-    Owned { geometry: *g, tensors }
+    Owned { geometry: *g, ty: TensorType::F32, tensors }
+}
+
+/// The same shapes stored as `ty`: the floats narrowed, or blocks of random integers with scales of their size.
+pub fn weights_as(seed: u64, g: &Geometry, ty: TensorType) -> Owned {
+    let mut owned = weights(seed, g);
+    let norm = |i: usize| i == 1 || i > 2 && [0, 5].contains(&((i - 3) % 9));
+    for (i, tensor) in owned.tensors.iter_mut().enumerate().filter(|(i, _)| !norm(*i)) {
+        let floats: Vec<f32> = tensor.chunks(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect();
+        let half = |x: f32| half::f16::from_f32(x).to_le_bytes();
+        *tensor = match ty {
+            TensorType::F32 => continue,
+            TensorType::F16 => floats.iter().flat_map(|&x| half(x)).collect(),
+            TensorType::BF16 => floats.iter().flat_map(|&x| half::bf16::from_f32(x).to_le_bytes()).collect(),
+            _ => floats
+                .chunks(32)
+                .flat_map(|block| {
+                    let bytes = ty.row_bytes(32).unwrap();
+                    let steps = if ty == TensorType::Q8_0 { 100.0 } else { 8.0 };
+                    let mut out: Vec<u8> = block.iter().map(|x| (x.to_bits() >> 9) as u8).collect();
+                    out.truncate(bytes);
+                    out.resize(bytes, 0x5a);
+                    out[..2].copy_from_slice(&half(block[0].abs() / steps + 0.001));
+                    if ty == TensorType::Q4_1 {
+                        out[2..4].copy_from_slice(&half(-block[0].abs()));
+                    }
+                    out
+                })
+                .collect(),
+        };
+        assert_eq!(tensor.len(), owned_bytes(g, i, ty));
+    }
+    owned.ty = ty;
+    owned
+}
+
+fn owned_bytes(g: &Geometry, i: usize, ty: TensorType) -> usize {
+    let (heads, kv) = (g.heads * g.head_dim, g.kv_heads * g.head_dim);
+    let (rows, cols) = match i {
+        0 | 2 => (g.vocab, g.width),
+        _ => {
+            let (rows, cols, _) = layer_shapes(g, heads, kv)[(i - 3) % 9];
+            (rows, cols)
+        }
+    };
+    ty.row_bytes(cols).unwrap() * rows
 }
 
 fn layer_shapes(g: &Geometry, heads: usize, kv: usize) -> [(usize, usize, f32); 9] {
@@ -71,7 +122,7 @@ impl Owned {
         let g = &self.geometry;
         let (heads, kv) = (g.heads * g.head_dim, g.kv_heads * g.head_dim);
         let view = |i: usize, rows, cols| TensorView {
-            ty: TensorType::F32,
+            ty: if rows == 1 { TensorType::F32 } else { self.ty },
             rows,
             cols,
             order: RowOrder::AsStored,
@@ -101,9 +152,18 @@ impl Owned {
     }
 
     pub fn packed(&self) -> Packed {
+        self.packed_for(Spec::F32)
+    }
+
+    pub fn packed_for(&self, spec: Spec) -> Packed {
+        self.packed_as(spec, spec.width().into())
+    }
+
+    pub fn packed_as(&self, spec: Spec, packing: Packing) -> Packed {
         let mut bytes = Vec::new();
-        pack(&self.view(), &self.geometry, Spec::F32, &mut bytes).unwrap();
-        Packed::new(&bytes)
+        pack(&self.view(), &self.geometry, packing, &mut bytes).unwrap();
+        assert_eq!(bytes.len() as u64, pack::packed_len(&self.view(), &self.geometry, packing).unwrap());
+        Packed::new(&bytes, spec)
     }
 }
 
@@ -111,17 +171,18 @@ impl Owned {
 pub struct Packed {
     words: Vec<u64>,
     len: usize,
+    spec: Spec,
 }
 
 impl Packed {
-    pub fn new(bytes: &[u8]) -> Self {
+    pub fn new(bytes: &[u8], spec: Spec) -> Self {
         let mut words = vec![0u64; bytes.len().div_ceil(8)];
         for (word, chunk) in words.iter_mut().zip(bytes.chunks(8)) {
             let mut eight = [0; 8];
             eight[..chunk.len()].copy_from_slice(chunk);
             *word = u64::from_ne_bytes(eight);
         }
-        Self { words, len: bytes.len() }
+        Self { words, len: bytes.len(), spec }
     }
 
     pub fn bytes(&self) -> &[u8] {
@@ -135,7 +196,7 @@ impl Packed {
     }
 
     pub fn model(&self) -> PackedModel<'_> {
-        PackedModel::open(self.bytes()).unwrap()
+        PackedModel::open(self.bytes(), self.spec).unwrap()
     }
 }
 
