@@ -14,13 +14,50 @@ use pipe::model::write::{Meta, Tensor, gguf};
 use pipe_kernels::weights::TensorType;
 
 const LAYERS: u64 = 3;
-const WIDTH: u64 = 64;
 const HEADS: u64 = 4;
 const KV_HEADS: u64 = 2;
-const HEAD_DIM: u64 = WIDTH / HEADS;
-const FFN: u64 = 128;
 const CONTEXT: u32 = 256;
 const SEED: u64 = 0x7069_7065;
+
+/// What distinguishes one toy from another.
+pub struct Toy {
+    pub width: u64,
+    pub ffn: u64,
+    /// Of layer 0's k; the other layers' is Q8_0.
+    pub k: TensorType,
+    pub q: TensorType,
+    pub v: TensorType,
+    pub o: TensorType,
+    pub gate: TensorType,
+    pub up: TensorType,
+    pub down: TensorType,
+}
+
+/// The model in `pipelines/tiny.gguf`.
+pub const TINY: Toy = Toy {
+    width: 64,
+    ffn: 128,
+    k: TensorType::F32,
+    q: TensorType::Q8_0,
+    v: TensorType::F16,
+    o: TensorType::BF16,
+    gate: TensorType::Q4_1,
+    up: TensorType::Q4_0,
+    down: TensorType::Q8_0,
+};
+
+/// Wide enough for the types whose blocks are 256 weights, and with Q5_0 and Q5_1, which such files also hold.
+pub const WIDE: Toy = Toy {
+    width: 256,
+    ffn: 512,
+    k: TensorType::Q5_0,
+    q: TensorType::Q4_K,
+    v: TensorType::Q6_K,
+    o: TensorType::Q5_1,
+    gate: TensorType::Q4_K,
+    up: TensorType::Q5_K,
+    down: TensorType::Q6_K,
+};
 
 const SPECIAL: [&str; 3] = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"];
 
@@ -151,6 +188,25 @@ fn weights(r: &mut Random, ty: TensorType, count: u64) -> Vec<u8> {
             out.extend((r.scale(-3) | 0x8000).to_le_bytes());
             out.extend((0..16).map(|_| r.next() as u8));
         }),
+        TensorType::Q5_0 => (0..count / 32).for_each(|_| {
+            out.extend(r.scale(-7).to_le_bytes());
+            out.extend((0..20).map(|_| r.next() as u8));
+        }),
+        TensorType::Q5_1 => (0..count / 32).for_each(|_| {
+            out.extend(r.scale(-7).to_le_bytes());
+            out.extend((r.scale(-3) | 0x8000).to_le_bytes());
+            out.extend((0..20).map(|_| r.next() as u8));
+        }),
+        TensorType::Q4_K | TensorType::Q5_K => (0..count / 256).for_each(|_| {
+            let five = ty == TensorType::Q5_K;
+            out.extend(r.scale(if five { -12 } else { -11 }).to_le_bytes());
+            out.extend(r.scale(-8).to_le_bytes());
+            out.extend((0..if five { 172 } else { 140 }).map(|_| r.next() as u8));
+        }),
+        TensorType::Q6_K => (0..count / 256).for_each(|_| {
+            out.extend((0..208).map(|_| r.next() as u8));
+            out.extend(r.scale(-13).to_le_bytes());
+        }),
     }
     out
 }
@@ -174,26 +230,27 @@ fn tokens() -> Vec<String> {
 }
 
 /// Rows of tokens that would not print are an eighth as long, so that greedy answers are mostly letters.
-fn embedding(r: &mut Random, tokens: &[String]) -> Vec<u8> {
+fn embedding(r: &mut Random, tokens: &[String], width: u64) -> Vec<u8> {
     let mut out = Vec::new();
     for (id, token) in tokens.iter().enumerate() {
         let printable = id >= SPECIAL.len() && token.chars().all(|c| c.is_ascii_graphic() || c == 'Ġ');
-        for _ in 0..WIDTH / 32 {
+        for _ in 0..width / 32 {
             q8_0(r, if printable || token == "<|im_end|>" { -8 } else { -11 }, &mut out);
         }
     }
     out
 }
 
-/// The whole file.
+/// The whole file of the tiny toy.
 pub fn toy() -> Vec<u8> {
-    let (meta, tensors) = parts();
+    let (meta, tensors) = parts(&TINY);
     gguf(&meta, &tensors)
 }
 
-/// What the file is made of.
-pub fn parts() -> (Vec<(String, Meta)>, Vec<Tensor>) {
-    use TensorType::{BF16, F16, F32, Q4_0, Q4_1, Q8_0};
+/// What a toy's file is made of.
+pub fn parts(toy: &Toy) -> (Vec<(String, Meta)>, Vec<Tensor>) {
+    use TensorType::{F32, Q8_0};
+    let (width, head_dim) = (toy.width, toy.width / HEADS);
     let mut r = Random(SEED);
     let tokens = tokens();
     let matrix = |r: &mut Random, name: String, ty, rows: u64, cols: u64| Tensor {
@@ -205,34 +262,34 @@ pub fn parts() -> (Vec<(String, Meta)>, Vec<Tensor>) {
     let norm = |r: &mut Random, name: String, signs: u64| Tensor {
         name,
         ty: F32,
-        dims: vec![WIDTH],
-        data: (0..WIDTH).flat_map(|_| gain(r, signs).to_le_bytes()).collect(),
+        dims: vec![width],
+        data: (0..width).flat_map(|_| gain(r, signs).to_le_bytes()).collect(),
     };
     let mut tensors = vec![Tensor {
         name: "token_embd.weight".into(),
         ty: Q8_0,
-        dims: vec![WIDTH, tokens.len() as u64],
-        data: embedding(&mut r, &tokens),
+        dims: vec![width, tokens.len() as u64],
+        data: embedding(&mut r, &tokens, width),
     }];
     for layer in 0..LAYERS {
         let name = |part: &str| format!("blk.{layer}.{part}.weight");
-        let k = if layer == 0 { F32 } else { Q8_0 };
+        let k = if layer == 0 { toy.k } else { Q8_0 };
         tensors.push(norm(&mut r, name("attn_norm"), 1));
-        tensors.push(matrix(&mut r, name("attn_q"), Q8_0, WIDTH, WIDTH));
-        tensors.push(matrix(&mut r, name("attn_k"), k, KV_HEADS * HEAD_DIM, WIDTH));
-        tensors.push(matrix(&mut r, name("attn_v"), F16, KV_HEADS * HEAD_DIM, WIDTH));
-        tensors.push(matrix(&mut r, name("attn_output"), BF16, WIDTH, WIDTH));
+        tensors.push(matrix(&mut r, name("attn_q"), toy.q, width, width));
+        tensors.push(matrix(&mut r, name("attn_k"), k, KV_HEADS * head_dim, width));
+        tensors.push(matrix(&mut r, name("attn_v"), toy.v, KV_HEADS * head_dim, width));
+        tensors.push(matrix(&mut r, name("attn_output"), toy.o, width, width));
         tensors.push(norm(&mut r, name("ffn_norm"), 1));
-        tensors.push(matrix(&mut r, name("ffn_gate"), Q4_1, FFN, WIDTH));
-        tensors.push(matrix(&mut r, name("ffn_up"), Q4_0, FFN, WIDTH));
-        tensors.push(matrix(&mut r, name("ffn_down"), Q8_0, WIDTH, FFN));
+        tensors.push(matrix(&mut r, name("ffn_gate"), toy.gate, toy.ffn, width));
+        tensors.push(matrix(&mut r, name("ffn_up"), toy.up, toy.ffn, width));
+        tensors.push(matrix(&mut r, name("ffn_down"), toy.down, width, toy.ffn));
     }
     // Both signs: with a shared embedding table every token would otherwise predict itself.
     tensors.push(norm(&mut r, "output_norm.weight".into(), 2));
-    (metadata(tokens), tensors)
+    (metadata(toy, tokens), tensors)
 }
 
-fn metadata(tokens: Vec<String>) -> Vec<(String, Meta)> {
+fn metadata(toy: &Toy, tokens: Vec<String>) -> Vec<(String, Meta)> {
     let number = |n: u64| Meta::U32(n as u32);
     let kinds = (0..tokens.len()).map(|id| if id < SPECIAL.len() { 3 } else { 1 }).collect();
     let merges = MERGES.map(|(left, right)| format!("{left} {right}")).into();
@@ -241,13 +298,13 @@ fn metadata(tokens: Vec<String>) -> Vec<(String, Meta)> {
         ("general.name", "toy".into()),
         ("llama.block_count", number(LAYERS)),
         ("llama.context_length", Meta::U32(CONTEXT)),
-        ("llama.embedding_length", number(WIDTH)),
-        ("llama.feed_forward_length", number(FFN)),
+        ("llama.embedding_length", number(toy.width)),
+        ("llama.feed_forward_length", number(toy.ffn)),
         ("llama.attention.head_count", number(HEADS)),
         ("llama.attention.head_count_kv", number(KV_HEADS)),
         ("llama.attention.layer_norm_rms_epsilon", Meta::F32(1e-5)),
         ("llama.rope.freq_base", Meta::F32(10000.0)),
-        ("llama.rope.dimension_count", number(HEAD_DIM)),
+        ("llama.rope.dimension_count", number(toy.width / HEADS)),
         ("llama.vocab_size", number(tokens.len() as u64)),
         ("tokenizer.ggml.model", "gpt2".into()),
         ("tokenizer.ggml.pre", "smollm".into()),

@@ -22,7 +22,7 @@ fn op_version(op: &Op) -> u32 {
         Op::File(_) => 1,
         Op::Tokenize(_) => 1,
         Op::Pack(_) => 2,
-        Op::Infer(_) => 1,
+        Op::Infer(_) => 2,
     }
 }
 
@@ -147,6 +147,7 @@ mod tests {
             stop: vec![],
             logits: false,
             log_likelihood: false,
+            trace: crate::recipe::op::TraceLevel::Digests,
         })
     }
 
@@ -164,13 +165,13 @@ mod tests {
             step_text(&infer(), &inputs(), &none),
             "domain = \"pipe/step-key\"\n\
              inputs.tokens.tokens.json = \"181c2e9cfd8d68639a001ee001ca9d4e9deb14200daa251acf540fc17409b99d\"\n\
-             op = \"infer\"\nop_version = 1\nparams.log_likelihood = false\nparams.logits = false\n\
+             op = \"infer\"\nop_version = 2\nparams.log_likelihood = false\nparams.logits = false\n\
              params.max_tokens = 64\nparams.sampler.kind = \"greedy\"\nparams.spec = \"f32@1\"\n\
-             params.stop = []\nparams.stop_at_eos = true\nversion = 1\n"
+             params.stop = []\nparams.stop_at_eos = true\nparams.trace = \"digests\"\nversion = 1\n"
         );
         assert_eq!(
             step_key(&infer(), &inputs(), &none).to_string(),
-            "6edb958852ef2a341e4f9a743721cc61197dc06c0a6a50e4faba44e3d0ecc4a7"
+            "7dbb1051682b2cfc484127c873643cfa509e47eea2584dbabcd696cb32397728"
         );
     }
 

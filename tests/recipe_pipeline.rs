@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use petgraph::graph::NodeIndex;
-use pipe::pipeline::op::{Expected, Infer, Message, Prompts, Source};
+use pipe::pipeline::op::{Expected, Infer, Message, Prompts, Source, TraceLevel};
 use pipe::pipeline::{CanonicalOp, Link, Op, Pipeline, compile};
 use pipe::recipe;
 use pipe_kernels::{Sampler, Spec};
@@ -93,6 +93,7 @@ model = "hub.a.gguf"
 tokens = "many"
 sampler = {{ kind = "top_k", k = 40, seed = 18446744073709551615 }}
 stop = ["\n\n"]
+trace = "full"
 "#
     );
     let pipeline = compiled(&text);
@@ -121,11 +122,15 @@ stop = ["\n\n"]
         stop: vec![],
         logits: false,
         log_likelihood: false,
+        trace: TraceLevel::Digests,
     };
     assert_eq!(one, &defaults);
     let Op::Infer(three) = op(&pipeline, "three") else { panic!() };
     let drawn = Sampler::Draw { temperature: 1.0, top_k: Some(40), top_p: None, seed: u64::MAX };
-    assert_eq!(three, &Infer { sampler: drawn, stop: vec!["\n\n".into()], ..defaults });
+    assert_eq!(
+        three,
+        &Infer { sampler: drawn, stop: vec!["\n\n".into()], trace: TraceLevel::Full, ..defaults }
+    );
 }
 
 #[test]

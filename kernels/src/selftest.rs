@@ -157,7 +157,7 @@ fn integers(kernels: &Kernels, x: &[f32], format: Format, bits: Activations) -> 
     let w: Vec<u8> = (0..PANELS * panel).map(byte).collect();
     let pitch = quants::row_bytes(K);
     let mut rows = vec![0u64; ROWS * pitch / 8];
-    let mut wide = vec![0u8; dot::wide_bytes(blocks)];
+    let mut wide = vec![0u8; dot::WIDE_BYTES];
     let mut out = vec![0.0f32; ROWS * PANELS * PANEL];
     let all = Quants { at: rows.as_mut_ptr().cast(), pitch, blocks };
     // SAFETY: the vectors have the sizes the product names, and the table came from `kernels()`.

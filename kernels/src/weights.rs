@@ -3,8 +3,10 @@
 
 use serde::{Deserialize, Serialize};
 
-/// How a tensor's elements are stored. Block types follow ggml's definitions.
+/// How a tensor's elements are stored. Block types follow ggml's definitions; [`crate::dequant`] has each one's
+/// formula.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[allow(non_camel_case_types)]
 pub enum TensorType {
     F32,
     F16,
@@ -15,6 +17,16 @@ pub enum TensorType {
     Q4_0,
     /// 32 weights: f16 scale, f16 minimum, 16 bytes of nibbles. `w = d·q + m`.
     Q4_1,
+    /// 32 weights: f16 scale, 4 bytes of fifth bits, 16 bytes of nibbles. `w = d·(q − 16)`.
+    Q5_0,
+    /// 32 weights: f16 scale, f16 minimum, 4 bytes of fifth bits, 16 bytes of nibbles. `w = d·q + m`.
+    Q5_1,
+    /// 256 weights in groups of 32: 4 bits each, 6-bit scales and minimums. `w = (d·sc)·q − dmin·m`.
+    Q4_K,
+    /// Q4_K with 5 bits each.
+    Q5_K,
+    /// 256 weights in groups of 16: 6 bits each, 8-bit scales. `w = (d·sc)·(q − 32)`.
+    Q6_K,
 }
 
 /// In which order the rows of a q or k projection stand.

@@ -3,6 +3,7 @@
 mod common;
 
 use std::collections::BTreeMap;
+use std::sync::Mutex;
 
 use common::*;
 use pipe_kernels::*;
@@ -11,8 +12,10 @@ fn expected(model: &PackedModel<'_>, tokens: &[u32]) -> Vec<Vec<u32>> {
     oracle::logits(model, tokens).unwrap().iter().map(|row| bits(row)).collect()
 }
 
-/// What an observer saw of a block: the bits of each row, with its place.
-type Seen = (Block, Vec<(Place, Vec<u32>)>);
+/// The bits of rows, with their places.
+type Rows = Vec<(Place, Vec<u32>)>;
+/// What an observer saw of a block.
+type Seen = (Block, Rows);
 
 /// Every implementation, number of threads and chunking against the oracle, for one packed model.
 fn all_agree(what: &str, packed: &Packed, len: usize, threads: &[usize], chunks: &[usize]) {
@@ -162,36 +165,85 @@ fn a_truncated_cache_goes_on_as_if_nothing_had_followed() {
     assert!(found == *expected(&model, &whole).last().unwrap());
 }
 
+/// All that a tap with `wants` is shown while the tokens are computed, `chunk` at a time: block by block in the
+/// schedule's order, and the bits of the logits.
+fn observed(
+    engine: &Engine,
+    model: &PackedModel<'_>,
+    tokens: &[u32],
+    chunk: usize,
+    wants: &(dyn Fn(Block) -> bool + Sync),
+) -> (Vec<Seen>, Vec<Vec<u32>>) {
+    let seen: Mutex<BTreeMap<Block, Rows>> = Mutex::default();
+    let see = |output: BlockOutput<'_>| {
+        assert_eq!(output.width(), output.block.width(&model.geometry));
+        let bytes = output.bytes().map(|(place, bytes)| {
+            let words = bytes.chunks(4).map(|b| u32::from_le_bytes(b.try_into().unwrap()));
+            (place, words.collect::<Vec<u32>>())
+        });
+        assert!(bytes.eq(output.rows().map(|(place, row)| (place, bits(row)))));
+        let rows = output.rows().map(|(place, row)| (place, bits(row)));
+        seen.lock().unwrap().entry(output.block).or_default().extend(rows);
+    };
+    let (mut cache, mut logits, mut all) = (KvCache::new(&model.geometry), Logits::new(), Vec::new());
+    for tokens in tokens.chunks(chunk) {
+        let mut batch = [Slice { cache: &mut cache, tokens, want: Want::All }];
+        engine.observed(model, &mut batch, &mut logits, Some(Tap { wants, see: &see })).unwrap();
+        all.extend(logits.rows().map(bits));
+    }
+    let mut seen = seen.into_inner().unwrap();
+    let schedule = BlockGraph::new(&model.geometry);
+    let blocks = schedule.schedule().iter().filter_map(|&block| {
+        let mut rows = seen.remove(&block)?;
+        rows.sort();
+        Some((block, rows))
+    });
+    (blocks.collect(), all)
+}
+
 #[test]
 fn a_tap_sees_every_block_and_changes_no_bit() {
     let packed = weights(7, &geometry()).packed();
     let model = packed.model();
     let tokens = prompt(3, 40, &model.geometry);
     let expected = expected(&model, &tokens);
-    let mut seen = Vec::new();
-    for (implementation, threads) in Implementation::available().flat_map(|i| [(i, 1), (i, 3)]) {
-        let engine = Engine::new(threads, implementation).unwrap();
-        let mut cache = KvCache::new(&model.geometry);
-        let mut logits = Logits::new();
-        let mut blocks: Vec<Seen> = Vec::new();
-        let mut tap = |output: BlockOutput<'_>| {
-            assert_eq!(output.width(), output.block.width(&model.geometry));
-            blocks.push((output.block, output.rows().map(|(place, row)| (place, bits(row))).collect()));
-        };
-        let mut batch = [Slice { cache: &mut cache, tokens: &tokens, want: Want::All }];
-        engine.observed(&model, &mut batch, &mut logits, Some(&mut tap)).unwrap();
-        assert!(logits.rows().map(bits).eq(expected.iter().cloned()));
-        seen.push(blocks);
+    let mut first = None;
+    for implementation in Implementation::available() {
+        for threads in [1, 2, 3, 5] {
+            let engine = Engine::new(threads, implementation).unwrap();
+            for chunk in [40, 1, 2, 3, 7] {
+                let (seen, logits) = observed(&engine, &model, &tokens, chunk, &|_| true);
+                assert!(logits == expected, "{implementation}, {threads} threads, chunks of {chunk}");
+                // Every block's output, not only the logits, is the same everywhere.
+                let first = first.get_or_insert_with(|| seen.clone());
+                assert!(seen == *first, "{implementation}, {threads} threads, chunks of {chunk}");
+            }
+        }
     }
+    let seen = first.unwrap();
     let graph = BlockGraph::new(&model.geometry);
     let (_, walked) = graph.schedule().split_last().unwrap();
-    assert!(seen[0].iter().map(|(block, _)| block).eq(walked));
-    assert!(
-        seen[0].iter().all(|(_, rows)| rows.len() == 40 && rows[39].0 == Place { sequence: 0, position: 39 })
-    );
-    // Every block's output, not only the logits, is the same everywhere.
-    assert!(seen.iter().all(|blocks| blocks == &seen[0]));
-    outputs_follow_from_each_other(&seen[0], &model);
+    assert!(seen.iter().map(|(block, _)| block).eq(walked));
+    for (block, rows) in &seen {
+        let places = rows.iter().map(|(place, _)| *place);
+        assert!(places.eq((0..40).map(|position| Place { sequence: 0, position })), "{block}");
+    }
+    outputs_follow_from_each_other(&seen, &model);
+}
+
+#[test]
+fn a_tap_is_shown_what_it_wants_and_nothing_else() {
+    let packed = weights(7, &geometry()).packed();
+    let model = packed.model();
+    // More tokens than one pass holds.
+    let tokens = prompt(3, 600, &model.geometry);
+    let engine = Engine::new(3, Implementation::detect()).unwrap();
+    let (all, logits) = observed(&engine, &model, &tokens, 600, &|_| true);
+    for one in BlockGraph::new(&model.geometry).schedule() {
+        let (seen, same) = observed(&engine, &model, &tokens, 600, &|block| block == *one);
+        assert!(same == logits, "{one}");
+        assert!(seen.iter().eq(all.iter().filter(|(block, _)| block == one)), "{one}");
+    }
 }
 
 /// FNV-1a.
@@ -201,18 +253,16 @@ fn hash(digest: &mut u64, bytes: &[u8]) {
     }
 }
 
-/// One digest of all blocks' outputs, each block hashed in order of position, so that it does not show how the prompt was cut.
+/// One digest of all blocks' outputs, each block hashed in order of position.
 fn digest_of_all_blocks(engine: &Engine, model: &PackedModel<'_>, tokens: &[u32]) -> String {
     const START: u64 = 0xcbf2_9ce4_8422_2325;
-    let mut blocks: BTreeMap<String, u64> = BTreeMap::new();
-    let mut add = |block: Block, row: &[f32]| {
-        let digest = blocks.entry(block.to_string()).or_insert(START);
-        row.iter().for_each(|v| hash(digest, &v.to_bits().to_le_bytes()));
-    };
-    let (mut cache, mut logits) = (KvCache::new(&model.geometry), Logits::new());
-    let mut tap = |output: BlockOutput<'_>| output.rows().for_each(|(_, row)| add(output.block, row));
-    let mut batch = [Slice { cache: &mut cache, tokens, want: Want::All }];
-    engine.observed(model, &mut batch, &mut logits, Some(&mut tap)).unwrap();
+    let (seen, _) = observed(engine, model, tokens, tokens.len(), &|_| true);
+    let mut blocks = BTreeMap::new();
+    for (block, rows) in seen {
+        let mut digest = START;
+        rows.iter().flat_map(|(_, row)| row).for_each(|word| hash(&mut digest, &word.to_le_bytes()));
+        blocks.insert(block.to_string(), digest);
+    }
     let mut whole = START;
     for (block, digest) in blocks {
         hash(&mut whole, format!("{block} {digest:016x}\n").as_bytes());

@@ -13,6 +13,7 @@ mod run;
 mod show;
 mod store;
 mod transport;
+mod verify;
 
 use std::path::PathBuf;
 
@@ -28,6 +29,7 @@ Examples:
   pipe run pipelines/smollm2.toml          fetch a real model and ask it something
   pipe plan pipelines/smollm2.toml         what would run, and why
   pipe show                                the last run
+  pipe verify                              check the last run's answers in one pass
   pipe export --output result.car          the last run's bundle as a CAR
   pipe doctor                              can this machine compute?
 
@@ -62,6 +64,7 @@ enum Command {
     Plan(plan::Args),
     Explain(explain::Args),
     Show(show::Args),
+    Verify(verify::Args),
     Log(log::Args),
     Export(transport::ExportArgs),
     Import(transport::ImportArgs),
@@ -117,6 +120,7 @@ fn dispatch(command: Command, context: &Context) -> Result<Exit, CliError> {
         Command::Plan(args) => plan::main(args, context),
         Command::Explain(args) => explain::main(args, context),
         Command::Show(args) => show::main(args, context),
+        Command::Verify(args) => verify::main(args, context),
         Command::Log(args) => log::main(args, context),
         Command::Export(args) => transport::export(args, context),
         Command::Import(args) => transport::import(args, context),

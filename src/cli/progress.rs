@@ -7,7 +7,7 @@ use std::time::Duration;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use super::out::{Out, bytes, millis};
-use crate::ops::Unit;
+use crate::ops::{Progress as Beat, Unit};
 use crate::run::Event;
 
 /// Shows a run's events as they come, from any thread.
@@ -60,22 +60,12 @@ impl Bars {
         let mut by_step = self.by_step.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         match event {
             Event::StepStarted { step, op, .. } => {
-                let bar = self.multi.add(ProgressBar::new_spinner());
-                bar.set_style(style("{spinner} {prefix}  {msg}  {elapsed}"));
-                bar.set_prefix(step.clone());
+                let bar = self.multi.add(bar(step));
                 bar.set_message(*op);
-                bar.enable_steady_tick(TICK);
                 by_step.insert(step.clone(), bar);
             }
             Event::StepProgress { step, progress } => {
-                let Some(bar) = by_step.get(step) else { return };
-                if bar.length() != progress.total || bar.position() == 0 {
-                    if let Some(total) = progress.total {
-                        bar.set_length(total);
-                    }
-                    bar.set_style(style(template(progress.unit, progress.total.is_some())));
-                }
-                bar.set_position(progress.done);
+                by_step.get(step).into_iter().for_each(|bar| beat(bar, *progress));
             }
             Event::StepFinished { step, outputs, wall_ms, .. } => {
                 let size = outputs.iter().map(|o| o.artifact.length).sum();
@@ -113,6 +103,26 @@ impl Bars {
         }
         let _ = self.multi.println(line);
     }
+}
+
+/// A bar for a step, before anything is known of it.
+pub fn bar(step: &str) -> ProgressBar {
+    let bar = ProgressBar::new_spinner();
+    bar.set_style(style("{spinner} {prefix}  {msg}  {elapsed}"));
+    bar.set_prefix(step.to_owned());
+    bar.enable_steady_tick(TICK);
+    bar
+}
+
+/// How far it is.
+pub fn beat(bar: &ProgressBar, progress: Beat) {
+    if bar.length() != progress.total || bar.position() == 0 {
+        if let Some(total) = progress.total {
+            bar.set_length(total);
+        }
+        bar.set_style(style(template(progress.unit, progress.total.is_some())));
+    }
+    bar.set_position(progress.done);
 }
 
 fn template(unit: Unit, known: bool) -> &'static str {

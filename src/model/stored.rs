@@ -1,17 +1,6 @@
-//! How many bytes a stored type takes, and its name. What the bytes mean is the kernels' business.
+//! The names of the stored types, and how many bytes a tensor takes. What the bytes mean is the kernels' business.
 
 use pipe_kernels::weights::TensorType;
-
-/// (weights, bytes) of the smallest unit a type stores.
-pub fn block(ty: TensorType) -> (usize, usize) {
-    match ty {
-        TensorType::F32 => (1, 4),
-        TensorType::F16 | TensorType::BF16 => (1, 2),
-        TensorType::Q8_0 => (32, 34),
-        TensorType::Q4_0 => (32, 18),
-        TensorType::Q4_1 => (32, 20),
-    }
-}
 
 /// The name files and messages use.
 pub fn name(ty: TensorType) -> &'static str {
@@ -22,6 +11,11 @@ pub fn name(ty: TensorType) -> &'static str {
         TensorType::Q8_0 => "Q8_0",
         TensorType::Q4_0 => "Q4_0",
         TensorType::Q4_1 => "Q4_1",
+        TensorType::Q5_0 => "Q5_0",
+        TensorType::Q5_1 => "Q5_1",
+        TensorType::Q4_K => "Q4_K",
+        TensorType::Q5_K => "Q5_K",
+        TensorType::Q6_K => "Q6_K",
     }
 }
 
@@ -32,7 +26,7 @@ pub fn is_float(ty: TensorType) -> bool {
 
 /// Bytes of `rows × cols` weights; None when a row is no whole number of blocks, or on overflow.
 pub fn byte_len(ty: TensorType, rows: u64, cols: u64) -> Option<u64> {
-    let (weights, bytes) = block(ty);
+    let (weights, bytes) = ty.unit();
     if !cols.is_multiple_of(weights as u64) {
         return None;
     }

@@ -3,16 +3,21 @@
 mod generate;
 mod likelihood;
 mod stop;
+mod verify;
+
+use std::io::BufWriter;
 
 use serde::{Deserialize, Serialize};
 
 use pipe_kernels::PackedModel;
-use pipe_store::Output;
+use pipe_store::{Artifact, Digest, Output, StoreError};
 
-use super::{Done, OpError, Progress, Tokens, World, json};
+use super::{Done, OpError, Progress, TokenizedPrompt, Tokens, World, json};
 use crate::key::Inputs;
 use crate::recipe::op::Infer;
+use crate::trace::{Collector, Layout, Spool};
 use generate::Generated;
+pub use verify::{Outputs, verify};
 
 /// The artifact with the answers; JSON of [`Answers`].
 pub const ANSWERS: &str = "answers.json";
@@ -23,6 +28,9 @@ const LOGITS_JSON: &str = "logits.json";
 /// Log-likelihoods of the prompts' tokens: JSON, and safetensors with one f64 tensor a prompt.
 const LIKELIHOOD_JSON: &str = "log_likelihood.json";
 const LIKELIHOOD: &str = "log_likelihood.safetensors";
+
+/// The trace: see docs/TRACE.md.
+pub const TRACE: &str = "trace.safetensors";
 
 const SAFETENSORS: &str = "application/x-safetensors";
 
@@ -42,6 +50,8 @@ pub struct Answer {
     pub tokens: Vec<u32>,
     pub prompt_tokens: usize,
     pub stopped_by: StoppedBy,
+    /// Root of the transcript's trace.
+    pub trace: Digest,
 }
 
 /// Why an answer ended.
@@ -55,6 +65,18 @@ pub enum StoppedBy {
     MaxTokens,
     /// The model's context is full.
     Context,
+}
+
+impl StoppedBy {
+    /// As `answers.json` has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            StoppedBy::EndToken => "end_token",
+            StoppedBy::StopText => "stop_text",
+            StoppedBy::MaxTokens => "max_tokens",
+            StoppedBy::Context => "context",
+        }
+    }
 }
 
 /// JSON of `logits.json`.
@@ -79,34 +101,64 @@ pub fn run(
     let packed = world.open_one(inputs, "packed")?;
     let packed = PackedModel::open(&packed, op.spec)?;
     let model = world.open_model(inputs)?;
-    let (generated, rates) = generate::generate(op, &tokens.prompts, &packed, &model, world, progress)?;
+    let layout = Layout::new(op.trace, &packed.geometry);
+    let spool = match layout.kept_bytes() {
+        0 => None,
+        record => Some(Spool::new(world.store.stage()?, record)),
+    };
+    let mut collector = Collector::new(layout, tokens.prompts.len(), spool);
+    let (generated, rates) =
+        generate::generate(op, &tokens.prompts, &packed, &model, &mut collector, world, progress)?;
 
     let mut done = Done { facts: rates.facts(), ..Done::default() };
-    let answers = answers(op, &tokens, &generated, &model)?;
+    let transcripts: Vec<Vec<u32>> = tokens
+        .prompts
+        .iter()
+        .zip(&generated)
+        .map(|(prompt, made)| [prompt.tokens.as_slice(), &made.tokens].concat())
+        .collect();
+    let roots = transcripts.iter().enumerate().map(|(i, all)| collector.root(i, all.iter().copied()));
+    let answers = answers(op, &tokens, &generated, roots.collect(), &model)?;
     done.outputs.push(world.put(ANSWERS, json::MEDIA_TYPE, &json::write(&answers))?);
     if op.logits {
-        done.outputs.push(logits(&generated, world)?);
-        let prompts = tokens.prompts.iter().zip(&generated);
-        let prompts = prompts.map(|(prompt, made)| LogitsOf { id: &prompt.id, logits: &made.logits });
-        let text = AllLogits { prompts: prompts.collect() };
-        done.outputs.push(world.put(LOGITS_JSON, json::MEDIA_TYPE, &json::write(&text))?);
+        done.outputs.push(world.put(LOGITS, SAFETENSORS, &logits(&generated))?);
+        let text = logits_json(&tokens.prompts, &generated);
+        done.outputs.push(world.put(LOGITS_JSON, json::MEDIA_TYPE, &text)?);
     }
     if op.log_likelihood {
         let (text, tensors) = likelihood::artifacts(&tokens.prompts, &generated);
         done.outputs.push(world.put(LIKELIHOOD_JSON, json::MEDIA_TYPE, &json::write(&text))?);
         done.outputs.push(world.put(LIKELIHOOD, SAFETENSORS, &tensors)?);
     }
+    done.outputs.push(trace(op, collector, &transcripts, world)?);
     Ok(done)
+}
+
+fn trace(
+    op: &Infer,
+    collector: Collector,
+    transcripts: &[Vec<u32>],
+    world: &World<'_>,
+) -> Result<Output, OpError> {
+    let staged = world.store.stage()?;
+    let path = staged.path().to_owned();
+    let mut out = BufWriter::new(staged);
+    let io = |e| StoreError::io("write", &path, e);
+    collector.write(&mut out, op.spec.id(), transcripts).map_err(io)?;
+    let staged = out.into_inner().map_err(|e| io(e.into_error()))?;
+    let (digest, length) = staged.commit()?;
+    Ok(Output { name: TRACE.into(), artifact: Artifact { digest, length, media_type: SAFETENSORS.into() } })
 }
 
 fn answers(
     op: &Infer,
     tokens: &Tokens,
     generated: &[Generated],
+    roots: Vec<Digest>,
     model: &crate::model::Model,
 ) -> Result<Answers, OpError> {
     let detokenizer = model.detokenizer()?;
-    let answers = tokens.prompts.iter().zip(generated).map(|(prompt, made)| {
+    let answers = tokens.prompts.iter().zip(generated).zip(roots).map(|((prompt, made), trace)| {
         let bytes = stop::cut(&detokenizer, &made.tokens, &op.stop)
             .map_err(|e| OpError::input(format!("answer {}", prompt.id), e))?;
         Ok(Answer {
@@ -115,17 +167,30 @@ fn answers(
             tokens: made.tokens.clone(),
             prompt_tokens: prompt.tokens.len(),
             stopped_by: made.stopped_by,
+            trace,
         })
     });
     Ok(Answers { spec: op.spec.id().into(), answers: answers.collect::<Result<_, OpError>>()? })
 }
 
-fn logits(generated: &[Generated], world: &World<'_>) -> Result<Output, OpError> {
+/// How many tokens of a transcript went through the model. The one generated last did not, unless the answer ended
+/// since the context was full, which is found out when the next is due.
+fn computed(prompt: usize, generated: usize, stopped_by: Option<StoppedBy>) -> usize {
+    let last = generated > 0 && stopped_by != Some(StoppedBy::Context);
+    prompt + generated - usize::from(last)
+}
+
+fn logits_json(prompts: &[TokenizedPrompt], generated: &[Generated]) -> Vec<u8> {
+    let prompts = prompts.iter().zip(generated);
+    let prompts = prompts.map(|(prompt, made)| LogitsOf { id: &prompt.id, logits: &made.logits });
+    json::write(&AllLogits { prompts: prompts.collect() })
+}
+
+fn logits(generated: &[Generated]) -> Vec<u8> {
     let vocab = generated.first().map_or(0, |g| g.logits.len());
     let bytes: Vec<u8> = generated.iter().flat_map(|g| &g.logits).flat_map(|x| x.to_le_bytes()).collect();
     let shape = vec![generated.len(), vocab];
     let view = safetensors::tensor::TensorView::new(safetensors::Dtype::F32, shape, &bytes)
         .expect("BUG: the shape is made from the data");
-    let file = safetensors::serialize([("logits", view)], None).expect("BUG: one tensor can be written");
-    world.put(LOGITS, SAFETENSORS, &file)
+    safetensors::serialize([("logits", view)], None).expect("BUG: one tensor can be written")
 }

@@ -8,7 +8,7 @@ use toml::de::DeValue;
 
 use super::diagnostic::Mistake;
 use super::near::did_you_mean;
-use super::op::Infer;
+use super::op::{Infer, TraceLevel};
 use super::span::Span;
 use super::table::{Subject, Table, either, string, wrong_type};
 
@@ -23,6 +23,7 @@ pub const KEYS: &[&str] = &[
     "stop",
     "logits",
     "log_likelihood",
+    "trace",
 ];
 
 /// How many tokens an answer may have when the recipe does not say.
@@ -47,20 +48,24 @@ pub fn infer(table: Table<'_, '_>, mistakes: &mut Vec<Mistake>) -> Option<Infer>
     let (stop_at_eos, stop) = table.value("stop").map_or((true, Vec::new()), |value| stop(value, mistakes));
     let logits = table.boolean("logits", mistakes).unwrap_or(false);
     let log_likelihood = table.boolean("log_likelihood", mistakes).unwrap_or(false);
+    let trace = table.string("trace", mistakes).map(|(name, span)| trace(name, span, mistakes));
     if mistakes.len() > before {
         return None;
     }
-    if max_tokens == 0 && !logits && !log_likelihood && !table.damaged {
+    if max_tokens == 0 && !logits && !log_likelihood && trace.is_none() && !table.damaged {
         let span = table.value("max_tokens").map_or(table.span, |value| value.span().into());
-        let message =
-            format!("{} would compute nothing: no token, no logits, no log-likelihood", table.subject);
-        let hint = "with max_tokens = 0 ask for logits = true or log_likelihood = true";
+        let message = format!(
+            "{} would compute nothing: no token, no logits, no log-likelihood, no trace",
+            table.subject
+        );
+        let hint = "with max_tokens = 0 ask for logits = true, log_likelihood = true or trace = \"layers\"";
         mistakes.push(Mistake::new(span, message).hint(hint));
         return None;
     }
     let sampler = sampler.unwrap_or(Some(Sampler::Greedy))?;
     let spec = spec.unwrap_or(Some(Spec::F32))?;
-    Some(Infer { spec, weights, max_tokens, sampler, stop_at_eos, stop, logits, log_likelihood })
+    let trace = trace.unwrap_or(Some(TraceLevel::default()))?;
+    Some(Infer { spec, weights, max_tokens, sampler, stop_at_eos, stop, logits, log_likelihood, trace })
 }
 
 fn spec(name: &str, span: Span, mistakes: &mut Vec<Mistake>) -> Option<Spec> {
@@ -90,6 +95,17 @@ fn weights(table: Table<'_, '_>, spec: Option<Spec>, mistakes: &mut Vec<Mistake>
     let hint = did_you_mean(name, known);
     mistakes.push(Mistake::new(span, message).expected(either(&known)).maybe_hint(hint));
     None
+}
+
+fn trace(name: &str, span: Span, mistakes: &mut Vec<Mistake>) -> Option<TraceLevel> {
+    let level = TraceLevel::from_name(name);
+    if level.is_none() {
+        let known = TraceLevel::ALL.map(TraceLevel::name);
+        let message = format!("`{name}` is not a level of trace");
+        let hint = did_you_mean(name, known);
+        mistakes.push(Mistake::new(span, message).expected(either(&known)).maybe_hint(hint));
+    }
+    level
 }
 
 fn stop(value: &Spanned<DeValue<'_>>, mistakes: &mut Vec<Mistake>) -> (bool, Vec<String>) {

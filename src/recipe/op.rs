@@ -137,6 +137,42 @@ pub struct Infer {
     pub logits: bool,
     /// Keep the log-likelihood of every prompt token after the first.
     pub log_likelihood: bool,
+    /// How much of the inside is hashed and kept.
+    pub trace: TraceLevel,
+}
+
+/// How much of the inside of an inference is hashed and kept. Each level contains the one before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TraceLevel {
+    /// Digests of the residual stream after each layer.
+    #[default]
+    Digests,
+    /// Digests of every block's output.
+    Blocks,
+    /// And the residual stream itself.
+    Layers,
+    /// And every block's output.
+    Full,
+}
+
+impl TraceLevel {
+    pub const ALL: [TraceLevel; 4] =
+        [TraceLevel::Digests, TraceLevel::Blocks, TraceLevel::Layers, TraceLevel::Full];
+
+    /// The name a recipe uses.
+    pub fn name(self) -> &'static str {
+        match self {
+            TraceLevel::Digests => "digests",
+            TraceLevel::Blocks => "blocks",
+            TraceLevel::Layers => "layers",
+            TraceLevel::Full => "full",
+        }
+    }
+
+    pub fn from_name(name: &str) -> Option<Self> {
+        TraceLevel::ALL.into_iter().find(|level| level.name() == name)
+    }
 }
 
 mod hex32 {

@@ -9,7 +9,7 @@ fn help_has_examples_and_exit_codes() {
     for word in ["Examples:", "pipe run pipelines/tiny.toml", "Exit codes:"] {
         assert!(help.contains(word), "no `{word}` in\n{help}");
     }
-    for command in ["run", "plan", "explain", "show", "export", "bench", "doctor"] {
+    for command in ["run", "plan", "explain", "show", "verify", "export", "bench", "doctor"] {
         assert!(space.pipe(&[command, "--help"]).ok().contains("Usage: pipe"), "{command}");
     }
     space.pipe(&["frobnicate"]).fails(2);

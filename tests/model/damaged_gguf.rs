@@ -153,7 +153,11 @@ fn lies_are_named() {
         (overwritten(name, len + 4, &[0; 8]), "dimensions [0, 64] are empty or overflow"),
         (overwritten(name, len + 4, &[33]), "a row of 33 weights is no whole number of Q8_0 blocks of 32"),
         (overwritten(name, len + 12, &[0xff; 8]), "are empty or overflow"),
-        (overwritten(name, len + 20, &[12]), "stored as Q4_K, which cannot be read"),
+        (overwritten(name, len + 20, &[12]), "a row of 64 weights is no whole number of Q4_K blocks of 256"),
+        (
+            overwritten(name, len + 20, &[10]),
+            "stored as Q2_K, which cannot be read; F32, F16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K, Q6_K, BF16 can",
+        ),
         (overwritten(name, len + 20, &[99]), "stored as type number 99, which cannot be read"),
         (overwritten(name, len + 24, &[1]), "is no multiple of the alignment 32"),
         (overwritten(name, len + 24, &[0; 8]), "its bytes overlap those of `token_embd.weight`"),

@@ -22,7 +22,13 @@ pub struct Parts {
 
 impl Parts {
     pub fn toy() -> Self {
-        let (meta, tensors) = make_toy::parts();
+        let (meta, tensors) = make_toy::parts(&make_toy::TINY);
+        Parts { meta, tensors }
+    }
+
+    /// The toy with the types whose blocks are 256 weights.
+    pub fn wide() -> Self {
+        let (meta, tensors) = make_toy::parts(&make_toy::WIDE);
         Parts { meta, tensors }
     }
 
@@ -93,20 +99,53 @@ fn block(ty: TensorType, b: &[u8]) -> Vec<f32> {
     let nibbles = |q: &[u8]| -> Vec<f32> {
         q.iter().map(|b| f32::from(b & 15)).chain(q.iter().map(|b| f32::from(b >> 4))).collect()
     };
-    let d = || f16([b[0], b[1]]);
+    let fives = |bits: &[u8], q: &[u8]| -> Vec<f32> {
+        let fifth = |i: usize| f32::from(bits[i / 8] >> (i % 8) & 1);
+        nibbles(q).iter().enumerate().map(|(i, four)| four + 16.0 * fifth(i)).collect()
+    };
+    let (d, m) = (|| f16([b[0], b[1]]), || f16([b[2], b[3]]));
     match ty {
         TensorType::F32 => vec![f32::from_le_bytes([b[0], b[1], b[2], b[3]])],
         TensorType::F16 => vec![d()],
         TensorType::BF16 => vec![f32::from_le_bytes([0, 0, b[0], b[1]])],
         TensorType::Q8_0 => b[2..].iter().map(|q| d() * f32::from(*q as i8)).collect(),
         TensorType::Q4_0 => nibbles(&b[2..]).iter().map(|q| d() * (q - 8.0)).collect(),
-        TensorType::Q4_1 => nibbles(&b[4..]).iter().map(|q| d() * q + f16([b[2], b[3]])).collect(),
+        TensorType::Q4_1 => nibbles(&b[4..]).iter().map(|q| d() * q + m()).collect(),
+        TensorType::Q5_0 => fives(&b[2..6], &b[6..]).iter().map(|q| d() * (q - 16.0)).collect(),
+        TensorType::Q5_1 => fives(&b[4..8], &b[8..]).iter().map(|q| d() * q + m()).collect(),
+        TensorType::Q4_K | TensorType::Q5_K => (0..256).map(|i| q45_k(ty, b, i)).collect(),
+        TensorType::Q6_K => (0..256).map(|i| q6_k(b, i)).collect(),
     }
+}
+
+/// Weight i of a Q4_K or Q5_K block.
+fn q45_k(ty: TensorType, b: &[u8], i: usize) -> f32 {
+    let (d, dmin, s) = (f16([b[0], b[1]]), f16([b[2], b[3]]), &b[4..16]);
+    let (sc, m) = match i / 32 {
+        g @ 0..4 => (s[g] % 64, s[g + 4] % 64),
+        g => (s[g + 4] % 16 + s[g - 4] / 64 * 16, s[g + 4] / 16 + s[g] / 64 * 16),
+    };
+    let (fifths, nibbles) =
+        if ty == TensorType::Q5_K { b[16..].split_at(32) } else { (&[0; 32][..], &b[16..]) };
+    let byte = nibbles[i / 64 * 32 + i % 32];
+    let four = if i % 64 < 32 { byte % 16 } else { byte / 16 };
+    let q = four + (fifths[i % 32] >> (i / 32)) % 2 * 16;
+    d * f32::from(sc) * f32::from(q) - dmin * f32::from(m)
+}
+
+/// Weight i of a Q6_K block.
+fn q6_k(b: &[u8], i: usize) -> f32 {
+    let (half, place) = (i / 128, i % 128);
+    let byte = b[half * 64 + place % 64];
+    let four = if place < 64 { byte % 16 } else { byte / 16 };
+    let upper = b[128 + half * 32 + place % 32] >> (2 * (place / 32)) & 3;
+    let sc = b[192 + i / 16] as i8;
+    f16([b[208], b[209]]) * f32::from(sc) * (f32::from(four + upper * 16) - 32.0)
 }
 
 /// All weights in f32, rotary rows in pairs.
 pub fn dense(view: &TensorView<'_>) -> Vec<f32> {
-    let (_, bytes) = pipe::model::stored::block(view.ty);
+    let (_, bytes) = view.ty.unit();
     let flat: Vec<f32> = view.data.chunks(bytes).flat_map(|b| block(view.ty, b)).collect();
     assert_eq!(flat.len(), view.rows * view.cols);
     match view.order {

@@ -1,6 +1,8 @@
 //! Products of integers: `out[r][n] = Σ over blocks of float(Σ q·x)·(scale of x · scale of q)`, in chunks of 8
 //! blocks, each output alone in its lane. Generic over integers. Knows panels, no matrix names.
 
+#![allow(clippy::needless_range_loop)] // r and p name rows and panels of several arrays at once
+
 use super::arith::{Arith, Lanes};
 use super::linear::{CHUNK, PANEL};
 use super::quants::{Quants, SLOT};
@@ -47,7 +49,8 @@ pub(crate) trait Ints {
     /// Rounds 32 activations, already clamped, half to even, and stores them as a block; their sum.
     unsafe fn store(one: Self::Floats, two: Self::Floats, bits: Activations, slot: *mut u8) -> i32;
 
-    /// The most panels a product with this many rows takes at once; of 1, 2, 3 and 6.
+    /// The most panels a tile takes of a product with this many rows; of 1, 2, 3 and 6, and with more than [`FEW`]
+    /// rows one that divides 3, or 3.
     fn panels(rows: usize) -> usize;
     /// [`tile`] of this shape.
     unsafe fn tile(shape: Shape, t: &Tile);
@@ -77,27 +80,31 @@ pub(crate) struct Dot {
     /// Column 0 of the first panel in row 0 of the output; whole panels are written.
     pub out: *mut f32,
     pub out_pitch: usize,
-    /// Room for [`wide_bytes`], this call's alone.
+    /// Room for [`WIDE_BYTES`], this call's alone.
     pub wide: *mut u8,
 }
 
-/// Bytes of scratch a product of `blocks` blocks needs.
-pub(crate) fn wide_bytes(blocks: usize) -> usize {
-    6 * blocks * WIDE
-}
+/// Bytes of scratch a product needs.
+pub(crate) const WIDE_BYTES: usize = MANY_PANELS * CHUNK_BLOCKS * WIDE;
+/// Panels whose weights of one chunk, 4 KiB each, stay in the first-level cache beside a tile's activations.
+const MANY_PANELS: usize = 3;
 
 /// The part of a product that one register tile takes.
 #[derive(Clone, Copy)]
 pub(crate) struct Tile {
     pub x: Quants,
     pub first_row: usize,
-    /// Integers of the first panel, and bytes to the next.
+    /// Blocks `from..to`; whole chunks, but for the last.
+    pub from: usize,
+    pub to: usize,
+    /// Integers of block `from` of the first panel, and bytes to the next panel's.
     pub w: *const u8,
     pub w_pitch: usize,
     /// Scales of the first panel, and bytes to the next.
     pub scales: *const u8,
-    /// Minimums, or null.
+    /// Minimums, if the format has them.
     pub minimums: *const u8,
+    pub least: bool,
     pub panel: usize,
     pub offset: i32,
     pub out: *mut f32,
@@ -110,7 +117,7 @@ pub(crate) struct Tile {
 /// How far ahead of its reading, in bytes of each panel, a tile of few rows fetches.
 const AHEAD: usize = 2048;
 
-/// An `R` × `P·16` tile over all of k. `NARROW`: weights are halves of bytes. `A16`: activations have 16 bits.
+/// An `R` × `P·16` tile over some chunks. `HALVES`: weights are halves of bytes. `A16`: activations have 16 bits.
 ///
 /// # Safety
 /// The CPU has `I`'s instructions. The rows and panels named in `t` are readable, its output is this thread's.
@@ -120,89 +127,31 @@ pub(crate) unsafe fn tile<I: Ints, const HALVES: bool, const A16: bool, const R:
 ) {
     // SAFETY: the function's contract; offsets stay inside blocks, rows and panels.
     unsafe {
-        let bytes = if HALVES { NARROW } else { WIDE };
-        let size = t.x.blocks * bytes;
-        // Bytes of 4 activations, and where the low ones are.
-        let (step, low) = if I::SPLIT { (GROUP, BLOCK) } else { (2 * GROUP, 0) };
-        let two_bytes = I::SPLIT && A16;
-        let zero = I::Floats::splat(0.0);
-        let rows: [usize; R] = std::array::from_fn(|r| t.first_row + r);
         let mut ahead = t.ahead;
-        for chunk in (0..t.x.blocks).step_by(CHUNK_BLOCKS) {
-            let mut chunk_sums = [[zero; P]; R];
-            for b in chunk..t.x.blocks.min(chunk + CHUNK_BLOCKS) {
-                let w = t.w.add(b * bytes);
-                let x: [*const u8; R] =
-                    std::array::from_fn(|r| t.x.slots(rows[r]).add(b * SLOT).cast_const());
-                let plus: [i32; R] = std::array::from_fn(|r| -t.offset * *t.x.sums(rows[r]).add(b));
-                let mut sums = [[I::start(0); P]; R];
-                for r in 0..R {
-                    let start = if two_bytes && R > FEW { 0 } else { plus[r] };
-                    sums[r] = [I::start(start); P];
-                }
-                if R <= FEW {
-                    // Every weight once: high and low bytes side by side.
-                    let mut high = [[I::start(0); P]; R];
-                    let over = b * bytes + AHEAD;
-                    let over = if over < size { over } else { over - size + P * t.panel };
-                    for i in 0..LINE / 16 {
-                        for p in 0..P {
-                            let lines = if HALVES { 1 } else { 2 };
-                            for line in 0..lines {
-                                let at = t.w.wrapping_add(p * t.w_pitch + over + (i * lines + line) * 64);
-                                I::Floats::fetch_far(at);
-                            }
-                            let at = w.add(p * t.w_pitch + i * LINE);
-                            let (one, two) = match HALVES {
-                                true => I::nibbles(at),
-                                false => (I::load(at), I::load(at.add(4 * LINE))),
-                            };
-                            for r in 0..R {
-                                let (x, y) = (x[r].add(i * step), x[r].add((i + 4) * step));
-                                if two_bytes {
-                                    high[r][p] = I::dot(I::dot(high[r][p], one, x), two, y);
-                                }
-                                let (x, y) = if two_bytes { (x.add(low), y.add(low)) } else { (x, y) };
-                                sums[r][p] = I::dot(I::dot(sums[r][p], one, x), two, y);
-                            }
-                        }
-                    }
-                    if two_bytes {
-                        for r in 0..R {
-                            for p in 0..P {
-                                sums[r][p] = I::join(high[r][p], sums[r][p]);
-                            }
-                        }
-                    }
+        for chunk in (t.from..t.to).step_by(CHUNK_BLOCKS) {
+            let mut chunk_sums = [[I::Floats::splat(0.0); P]; R];
+            for b in chunk..t.to.min(chunk + CHUNK_BLOCKS) {
+                let sums = if R <= FEW {
+                    once::<I, HALVES, A16, R, P>(t, b)
                 } else {
                     for _ in 0..t.ahead_lines {
                         I::Floats::fetch_far(ahead);
                         ahead = ahead.wrapping_add(64);
                     }
-                    groups::<I, R, P>(&mut sums, w, t.w_pitch, &x, step);
-                    if two_bytes {
-                        for r in 0..R {
-                            for p in 0..P {
-                                sums[r][p] = I::join(sums[r][p], I::start(plus[r]));
-                            }
-                        }
-                        let x: [*const u8; R] = std::array::from_fn(|r| x[r].add(low));
-                        groups::<I, R, P>(&mut sums, w, t.w_pitch, &x, step);
-                    }
-                }
-                let scale: [f32; R] = std::array::from_fn(|r| *t.x.scales(rows[r]).add(b));
+                    by_group::<I, A16, R, P>(t, b)
+                };
                 for p in 0..P {
                     let scales = I::Floats::load_f16(t.scales.add(p * t.panel + b * SCALES).cast());
                     for r in 0..R {
-                        let both = I::Floats::splat(scale[r]).mul(scales);
-                        chunk_sums[r][p] = I::floats(sums[r][p]).fma(both, chunk_sums[r][p]);
+                        let scale = I::Floats::splat(*t.x.scales(t.first_row + r).add(b));
+                        chunk_sums[r][p] = I::floats(sums[r][p]).fma(scale.mul(scales), chunk_sums[r][p]);
                     }
                 }
-                if !t.minimums.is_null() {
+                if t.least {
                     for p in 0..P {
                         let m = I::Floats::load_f16(t.minimums.add(p * t.panel + b * SCALES).cast());
                         for r in 0..R {
-                            let share = I::Floats::splat(*t.x.shares(rows[r]).add(b));
+                            let share = I::Floats::splat(*t.x.shares(t.first_row + r).add(b));
                             chunk_sums[r][p] = share.fma(m, chunk_sums[r][p]);
                         }
                     }
@@ -217,6 +166,114 @@ pub(crate) unsafe fn tile<I: Ints, const HALVES: bool, const A16: bool, const R:
                 }
             }
         }
+    }
+}
+
+/// Bytes of a group's activations, and where in a slot the low bytes of split ones begin.
+#[inline(always)]
+fn places<I: Ints>() -> (usize, usize) {
+    if I::SPLIT { (GROUP, BLOCK) } else { (2 * GROUP, 0) }
+}
+
+/// What the sums of block `b` start at, so that the weights' offset falls out.
+///
+/// # Safety
+/// As [`tile`].
+#[inline(always)]
+unsafe fn starts<const R: usize>(t: &Tile, b: usize) -> [i32; R] {
+    // SAFETY: the caller's promise.
+    std::array::from_fn(|r| -t.offset * unsafe { *t.x.sums(t.first_row + r).add(b) })
+}
+
+/// The sums of block `b`, every weight read once: high and low bytes of activations side by side. Fetches the
+/// weights to come.
+///
+/// # Safety
+/// As [`tile`].
+#[inline(always)]
+unsafe fn once<I: Ints, const HALVES: bool, const A16: bool, const R: usize, const P: usize>(
+    t: &Tile,
+    b: usize,
+) -> [[I::Sums; P]; R] {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let bytes = if HALVES { NARROW } else { WIDE };
+        let (step, low) = places::<I>();
+        let split = I::SPLIT && A16;
+        let starts = starts::<R>(t, b);
+        let mut sums = [[I::start(0); P]; R];
+        for r in 0..R {
+            sums[r] = [I::start(starts[r]); P];
+        }
+        let mut high = [[I::start(0); P]; R];
+        // Behind the last block come those of the next group of panels.
+        let size = t.x.blocks * bytes;
+        let over = (b - t.from) * bytes + AHEAD;
+        let over = if over < size { over } else { over - size + P * t.panel };
+        let lines = bytes / NARROW;
+        for i in 0..NARROW / LINE {
+            for p in 0..P {
+                for line in 0..lines {
+                    I::Floats::fetch_far(t.w.wrapping_add(p * t.w_pitch + over + (i * lines + line) * 64));
+                }
+                let at = t.w.add((b - t.from) * bytes + p * t.w_pitch + i * LINE);
+                let (one, two) = if HALVES { I::nibbles(at) } else { (I::load(at), I::load(at.add(NARROW))) };
+                for r in 0..R {
+                    let slot = t.x.slots(t.first_row + r).add(b * SLOT);
+                    let (x, y) = (slot.add(i * step), slot.add((i + NARROW / LINE) * step));
+                    if split {
+                        high[r][p] = I::dot(I::dot(high[r][p], one, x), two, y);
+                        sums[r][p] = I::dot(I::dot(sums[r][p], one, x.add(low)), two, y.add(low));
+                    } else {
+                        sums[r][p] = I::dot(I::dot(sums[r][p], one, x), two, y);
+                    }
+                }
+            }
+        }
+        if split {
+            for r in 0..R {
+                for p in 0..P {
+                    sums[r][p] = I::join(high[r][p], sums[r][p]);
+                }
+            }
+        }
+        sums
+    }
+}
+
+/// The sums of block `b` of wide weights, group by group; of split activations first all high bytes, then, in the
+/// same registers, the low ones.
+///
+/// # Safety
+/// As [`tile`].
+#[inline(always)]
+unsafe fn by_group<I: Ints, const A16: bool, const R: usize, const P: usize>(
+    t: &Tile,
+    b: usize,
+) -> [[I::Sums; P]; R] {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let (step, low) = places::<I>();
+        let split = I::SPLIT && A16;
+        let w = t.w.add((b - t.from) * WIDE);
+        let x: [*const u8; R] =
+            std::array::from_fn(|r| t.x.slots(t.first_row + r).add(b * SLOT).cast_const());
+        let starts = starts::<R>(t, b);
+        let mut sums = [[I::start(0); P]; R];
+        for r in 0..R {
+            sums[r] = [I::start(if split { 0 } else { starts[r] }); P];
+        }
+        groups::<I, R, P>(&mut sums, w, t.w_pitch, &x, step);
+        if split {
+            for r in 0..R {
+                for p in 0..P {
+                    sums[r][p] = I::join(sums[r][p], I::start(starts[r]));
+                }
+            }
+            let x: [*const u8; R] = std::array::from_fn(|r| x[r].add(low));
+            groups::<I, R, P>(&mut sums, w, t.w_pitch, &x, step);
+        }
+        sums
     }
 }
 
@@ -248,19 +305,20 @@ unsafe fn groups<I: Ints, const R: usize, const P: usize>(
     }
 }
 
-/// The whole product, panels outside. With more than [`FEW`] rows 4-bit weights are widened first, some panels at
-/// a time, once for all rows.
+/// The whole product, panels outside. With more than [`FEW`] rows one chunk of k after the other, so that the
+/// weights of some panels stay in the first-level cache for all rows; 4-bit ones are widened there once.
 ///
 /// # Safety
 /// The CPU has `I`'s instructions; the regions [`Dot`] describes are valid, its output and scratch are this
 /// thread's alone.
 #[inline(always)]
 pub(crate) unsafe fn product<I: Ints>(a: &Dot) {
-    let most = I::panels(a.rows.min(I::ROWS));
     let blocks = a.x.blocks;
+    let few = a.rows <= FEW;
     let narrow = a.format != Format::Q8;
-    let widened = narrow && a.rows > FEW;
-    let integers = blocks * if narrow { NARROW } else { WIDE };
+    let bytes = if narrow { NARROW } else { WIDE };
+    let step = if few { blocks } else { CHUNK_BLOCKS };
+    let most = if few { I::panels(a.rows) } else { MANY_PANELS };
     let mut p = 0;
     while p < a.panels {
         let np = [6, 3, 2, 1].into_iter().find(|&n| n <= most && n <= a.panels - p).unwrap_or(1);
@@ -268,36 +326,50 @@ pub(crate) unsafe fn product<I: Ints>(a: &Dot) {
         let mut ahead = first.wrapping_add(np * a.panel);
         let tiles = (a.rows / I::ROWS).max(1);
         let lines = (np * a.panel).div_ceil(64 * tiles * blocks);
-        let mut r = 0;
-        // SAFETY: tiles partition the product's rows and panels. What is fetched ahead need not be valid.
-        unsafe {
-            if widened {
-                for i in 0..np {
-                    widen(first.add(i * a.panel), a.wide.add(i * blocks * WIDE), blocks);
+        let scales = first.wrapping_add(blocks * bytes);
+        let minimums = match a.format {
+            Format::Q4Min => scales.wrapping_add(blocks * SCALES),
+            _ => std::ptr::null(),
+        };
+        for from in (0..blocks).step_by(step) {
+            let to = blocks.min(from + step);
+            let (mut w, mut w_pitch) = (first.wrapping_add(from * bytes), a.panel);
+            // SAFETY: tiles partition the product's rows, panels and blocks. What is fetched ahead need not be
+            // valid.
+            unsafe {
+                if narrow && !few {
+                    for i in 0..np {
+                        widen(w.add(i * a.panel), a.wide.add(i * CHUNK_BLOCKS * WIDE), to - from);
+                    }
+                    (w, w_pitch) = (a.wide, CHUNK_BLOCKS * WIDE);
                 }
-            }
-            while r < a.rows {
-                let nr = super::linear::rows_at_once(a.rows - r, I::ROWS);
-                let t = Tile {
-                    x: a.x,
-                    first_row: r,
-                    w: if widened { a.wide } else { first },
-                    w_pitch: if widened { blocks * WIDE } else { a.panel },
-                    scales: first.add(integers),
-                    minimums: match a.format {
-                        Format::Q4Min => first.add(integers + blocks * SCALES),
-                        _ => std::ptr::null(),
-                    },
-                    panel: a.panel,
-                    offset: a.format.offset(),
-                    out: a.out.add(r * a.out_pitch + p * PANEL),
-                    out_pitch: a.out_pitch,
-                    ahead,
-                    ahead_lines: lines,
-                };
-                I::tile(Shape { rows: nr, panels: np, narrow: narrow && !widened, bits: a.bits }, &t);
-                ahead = ahead.wrapping_add(lines * blocks * 64);
-                r += nr;
+                let mut r = 0;
+                while r < a.rows {
+                    let rows = super::linear::rows_at_once(a.rows - r, I::ROWS);
+                    let wide = np.min(I::panels(a.rows));
+                    for i in (0..np).step_by(wide) {
+                        let t = Tile {
+                            x: a.x,
+                            first_row: r,
+                            from,
+                            to,
+                            w: w.add(i * w_pitch),
+                            w_pitch,
+                            scales: scales.add(i * a.panel),
+                            minimums: minimums.wrapping_add(i * a.panel),
+                            least: a.format == Format::Q4Min,
+                            panel: a.panel,
+                            offset: a.format.offset(),
+                            out: a.out.add(r * a.out_pitch + (p + i) * PANEL),
+                            out_pitch: a.out_pitch,
+                            ahead,
+                            ahead_lines: if i == 0 { lines } else { 0 },
+                        };
+                        I::tile(Shape { rows, panels: wide, narrow: narrow && few, bits: a.bits }, &t);
+                    }
+                    ahead = ahead.wrapping_add(lines * (to - from) * 64);
+                    r += rows;
+                }
             }
         }
         p += np;
@@ -327,15 +399,17 @@ unsafe fn widen(from: *const u8, to: *mut u8, blocks: usize) {
 macro_rules! tiles {
     ($ints:ty, $t:expr, $shape:expr, few: [$(($fr:literal, $fp:literal))*], many: [$(($mr:literal, $mp:literal))*]) => {{
         let a16 = $shape.bits == Activations::A16;
-        match ($shape.rows, $shape.panels, $shape.narrow, a16) {
-            // SAFETY: the caller's promise.
-            $(($fr, $fp, true, true) => unsafe { tile::<$ints, true, true, $fr, $fp>($t) },
-            ($fr, $fp, true, false) => unsafe { tile::<$ints, true, false, $fr, $fp>($t) },
-            ($fr, $fp, false, true) => unsafe { tile::<$ints, false, true, $fr, $fp>($t) },
-            ($fr, $fp, false, false) => unsafe { tile::<$ints, false, false, $fr, $fp>($t) },)*
-            $(($mr, $mp, false, true) => unsafe { tile::<$ints, false, true, $mr, $mp>($t) },
-            ($mr, $mp, false, false) => unsafe { tile::<$ints, false, false, $mr, $mp>($t) },)*
-            _ => unreachable!("no tile of {:?}", $shape),
+        // SAFETY: the caller's promise.
+        unsafe {
+            match ($shape.rows, $shape.panels, $shape.narrow, a16) {
+                $(($fr, $fp, true, true) => tile::<$ints, true, true, $fr, $fp>($t),
+                ($fr, $fp, true, false) => tile::<$ints, true, false, $fr, $fp>($t),
+                ($fr, $fp, false, true) => tile::<$ints, false, true, $fr, $fp>($t),
+                ($fr, $fp, false, false) => tile::<$ints, false, false, $fr, $fp>($t),)*
+                $(($mr, $mp, false, true) => tile::<$ints, false, true, $mr, $mp>($t),
+                ($mr, $mp, false, false) => tile::<$ints, false, false, $mr, $mp>($t),)*
+                _ => unreachable!("no tile of {:?}", $shape),
+            }
         }
     }};
 }

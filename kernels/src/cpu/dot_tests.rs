@@ -4,7 +4,7 @@
 use half::f16;
 use proptest::prelude::*;
 
-use super::dot::{Dot, wide_bytes};
+use super::dot::{Dot, WIDE_BYTES};
 use super::linear::PANEL;
 use super::quants::{Quants, row_bytes};
 use super::scalar::KERNELS as ORACLE;
@@ -69,7 +69,7 @@ struct Shape {
 fn product(kernels: &Kernels, x: &[f32], w: &[u8], s: Shape) -> Vec<f32> {
     let (pitch, blocks) = (row_bytes(s.k), s.k.div_ceil(BLOCK));
     let mut quants = vec![0u64; (s.rows * pitch).div_ceil(8)];
-    let mut wide = vec![0u64; wide_bytes(blocks).div_ceil(8)];
+    let mut wide = vec![0u64; WIDE_BYTES / 8];
     let all = Quants { at: quants.as_mut_ptr().cast(), pitch, blocks };
     let out_pitch = s.panels * PANEL + 3;
     let mut out = vec![7.0; s.rows * out_pitch];

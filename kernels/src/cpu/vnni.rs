@@ -14,7 +14,8 @@ impl Ints for Vnni {
     type Weights = __m512i;
     type Sums = __m512i;
     const SPLIT: bool = true;
-    const ROWS: usize = 8;
+    // By three panels: 12 sums in integers, 12 in floats and the weights fit the registers.
+    const ROWS: usize = 4;
 
     // SAFETY of every block below: the caller's promise.
     #[inline(always)]
@@ -72,7 +73,7 @@ impl Ints for Vnni {
 
     #[inline(always)]
     fn panels(rows: usize) -> usize {
-        // Few rows: many streams keep memory busy. Many: each panel read from the second-level cache serves all.
+        // With few rows many streams keep memory busy.
         if rows <= FEW { 6 } else { 3 }
     }
 
@@ -80,7 +81,6 @@ impl Ints for Vnni {
     unsafe fn tile(shape: Shape, t: &Tile) {
         const { assert!(FEW == 2) };
         tiles!(Self, t, shape, few: [(1, 1) (1, 2) (1, 3) (1, 6) (2, 1) (2, 2) (2, 3) (2, 6)],
-               many: [(3, 1) (3, 2) (3, 3) (4, 1) (4, 2) (4, 3) (5, 1) (5, 2) (5, 3)
-                      (6, 1) (6, 2) (6, 3) (7, 1) (7, 2) (7, 3) (8, 1) (8, 2) (8, 3)]);
+               many: [(3, 1) (3, 2) (3, 3) (4, 1) (4, 2) (4, 3)]);
     }
 }

@@ -103,14 +103,13 @@ impl Engine {
         self.observed(model, batch, logits, None)
     }
 
-    /// [`Engine::forward`] with an observer, which is called after every block and changes no bit. It must not
-    /// call this engine.
+    /// [`Engine::forward`] with an observer, which is shown the blocks it wants and changes no bit.
     pub fn observed(
         &self,
         model: &PackedModel<'_>,
         batch: &mut [Slice<'_>],
         logits: &mut Logits,
-        mut tap: Option<&mut Tap<'_>>,
+        tap: Option<Tap<'_>>,
     ) -> Result<(), ComputeError> {
         // A panicking observer leaves nothing half-done that the next call reads.
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -130,8 +129,8 @@ impl Engine {
         while plan.fill(batch, &mut slice, &mut offset, MAX_ROWS) {
             plan.cut(&model.geometry, team.size());
             let mut pass = Pass::new(model, self.kernels, schedule, plan, scratch, logits)?;
-            if let Some(fault) = pass.run(team, tap.as_deref_mut())? {
-                let first = name_the_first(&mut pass, team)?;
+            if let Some(fault) = pass.run(team, tap)? {
+                let first = name_the_first(&mut pass, team, schedule)?;
                 return Err(first.unwrap_or_else(|| fault.to_error(plan, schedule)));
             }
             logits.filled += plan.wanted.len();
@@ -145,19 +144,30 @@ impl Engine {
 }
 
 /// Runs a pass that failed once more, looking at every block, and names the first that gave a bad value.
-fn name_the_first(pass: &mut Pass<'_>, team: &Team) -> Result<Option<ComputeError>, ComputeError> {
-    let mut found = None;
-    let mut look = |output: BlockOutput<'_>| {
-        for (place, row) in output.rows() {
-            if found.is_some() {
-                return;
+fn name_the_first(
+    pass: &mut Pass<'_>,
+    team: &Team,
+    schedule: &[Block],
+) -> Result<Option<ComputeError>, ComputeError> {
+    // By block, then by place, whichever thread comes upon it.
+    let first: Mutex<Option<(usize, Place, usize, f32)>> = Mutex::new(None);
+    let see = |output: BlockOutput<'_>| {
+        let bad = output.rows().find_map(|(place, row)| {
+            let element = row.iter().position(|v| !v.is_finite())?;
+            Some((place, element, row[element]))
+        });
+        if let (Some((place, element, value)), Some(block)) =
+            (bad, schedule.iter().position(|&b| b == output.block))
+        {
+            let mut first = first.lock().unwrap_or_else(PoisonError::into_inner);
+            if first.is_none_or(|(b, p, ..)| (block, place) < (b, p)) {
+                *first = Some((block, place, element, value));
             }
-            found =
-                row.iter().position(|v| !v.is_finite()).map(|e| not_finite(output.block, place, e, row[e]));
         }
     };
-    pass.run(team, Some(&mut look))?;
-    Ok(found)
+    pass.run(team, Some(Tap { wants: &|block| block != Block::Sample, see: &see }))?;
+    let first = first.into_inner().unwrap_or_else(PoisonError::into_inner);
+    Ok(first.map(|(block, place, element, value)| not_finite(schedule[block], place, element, value)))
 }
 
 fn not_finite(block: Block, place: Place, element: usize, value: f32) -> ComputeError {

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use super::plan::Plan;
+use super::show::gathered;
 use super::tap::Tap;
 use super::team::{Barrier, Team, share};
 use super::{Logits, not_finite};
@@ -15,7 +16,6 @@ use crate::cpu::linear::PANEL;
 use crate::cpu::{Kernels, dot, quants};
 use crate::error::ComputeError;
 use crate::geometry::Geometry;
-use crate::matrix::BLOCK;
 use crate::pack::PackedModel;
 use crate::spec::Activations;
 
@@ -182,7 +182,7 @@ impl<'a> Pass<'a> {
             Activations::F32 => (0, 0),
             _ => {
                 let k = g.width.max(heads).max(g.ffn);
-                (quants::row_bytes(k), dot::wide_bytes(k.div_ceil(BLOCK)))
+                (quants::row_bytes(k), dot::WIDE_BYTES)
             }
         };
         let rows_bytes = rows.max(threads * REDUNDANT) * quants_pitch;
@@ -220,51 +220,37 @@ impl<'a> Pass<'a> {
         })
     }
 
-    /// Computes all blocks, and shows each to the tap. Returns the first bad value that was noticed.
-    pub fn run(&mut self, team: &Team, tap: Option<&mut Tap<'_>>) -> Result<Option<Fault>, ComputeError> {
-        if tap.is_some() {
-            let widest = self.g.ffn * 2;
-            let rope = (self.g.heads + self.g.kv_heads) * self.g.head_dim;
-            self.tapped.ensure(self.rows * widest.max(rope))?;
+    /// Computes all blocks, and shows the tap those it wants. Returns the first bad value that was noticed.
+    pub fn run(&mut self, team: &Team, tap: Option<Tap<'_>>) -> Result<Option<Fault>, ComputeError> {
+        let shown: Vec<bool> =
+            tap.map_or_else(Vec::new, |tap| self.schedule.iter().map(|&block| (tap.wants)(block)).collect());
+        let gathers = |(&block, &shown): (&Block, &bool)| shown && gathered(block);
+        if self.schedule.iter().zip(&shown).any(gathers) {
+            self.tapped.ensure(self.rows * self.tapped_pitch())?;
         }
         for claim in self.claims {
             claim.0.store(0, Ordering::Relaxed);
         }
-        let tapped = tap.is_some();
-        let tap = Mutex::new(tap);
+        let wanted = self.plan.wanted.len();
         let this = &*self;
         team.run(&|t| {
             let _guard = this.barrier.guard();
             for (index, &block) in this.schedule.iter().enumerate() {
                 // SAFETY: all threads walk the same schedule, with a barrier wherever `sync_after` asks.
                 unsafe { this.compute(t, index, block) };
-                if tapped || this.sync_after(block) {
+                let last = block == Block::LmHead && shown.get(index) == Some(&true);
+                if sync_after(block, this.rows, wanted) || last {
                     this.barrier.wait();
                 }
-                if tapped {
-                    if let (0, Some(tap)) = (t, &mut *tap.lock().unwrap_or_else(PoisonError::into_inner)) {
-                        // SAFETY: the others wait at the barrier below.
-                        unsafe { this.show(block, tap) };
-                    }
-                    this.barrier.wait();
+                let Some(tap) = tap else { continue };
+                for index in finished(index, block).filter(|&i| shown[i]) {
+                    // SAFETY: every thread has finished the block, and none overwrites what it gave before a
+                    // barrier that this one has yet to reach: see the test below.
+                    unsafe { this.show(t, this.schedule[index], tap) };
                 }
             }
         });
         Ok(self.fault.lock().unwrap_or_else(PoisonError::into_inner).take())
-    }
-
-    /// Must all threads have finished this block before any goes on? Not where the next block is done by the
-    /// same threads for the same columns, piece by piece (see `work`), or by each thread for itself.
-    fn sync_after(&self, block: Block) -> bool {
-        match block {
-            Block::RmsNorm { .. } => self.rows > REDUNDANT,
-            Block::FinalNorm => self.plan.wanted.len() > REDUNDANT,
-            Block::OProj { .. } | Block::GateUp { .. } | Block::Down { .. } => false,
-            Block::Embed | Block::Qkv { .. } | Block::Rope { .. } | Block::Attention { .. } => true,
-            Block::Residual { .. } | Block::SwiGlu { .. } => true,
-            // The region ends here.
-            Block::LmHead | Block::Sample => false,
-        }
     }
 
     /// The items of a block that thread `t` is to do, of `n`: first its own share in order, then what the
@@ -279,5 +265,101 @@ impl<'a> Pass<'a> {
                 (next < own.end).then_some(next)
             })
         })
+    }
+}
+
+/// Must all threads have finished this block before any goes on? Not where the next block is done by the same
+/// threads for the same columns, piece by piece (see `work`), or by each thread for itself.
+fn sync_after(block: Block, rows: usize, wanted: usize) -> bool {
+    match block {
+        Block::RmsNorm { .. } => rows > REDUNDANT,
+        Block::FinalNorm => wanted > REDUNDANT,
+        Block::OProj { .. } | Block::GateUp { .. } | Block::Down { .. } => false,
+        Block::Embed | Block::Qkv { .. } | Block::Rope { .. } | Block::Attention { .. } => true,
+        Block::Residual { .. } | Block::SwiGlu { .. } => true,
+        // The region ends here.
+        Block::LmHead | Block::Sample => false,
+    }
+}
+
+/// The blocks, as places in the schedule, that all threads have finished when they are past the one at `index`.
+fn finished(index: usize, block: Block) -> Range<usize> {
+    match block {
+        Block::OProj { .. } | Block::GateUp { .. } | Block::Down { .. } => index..index,
+        Block::Residual { .. } | Block::SwiGlu { .. } => index - 1..index + 1,
+        _ => index..index + 1,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::block::Half;
+    use crate::graph::BlockGraph;
+
+    /// The plane a block writes, and how many blocks before its turn in the schedule it does so.
+    fn writes(block: Block) -> Option<(&'static str, usize)> {
+        Some(match block {
+            Block::Embed => ("stream", 0),
+            Block::Residual { .. } => ("stream", 1),
+            Block::RmsNorm { .. } | Block::FinalNorm => ("normed", 0),
+            Block::Qkv { .. } => ("qkv", 0),
+            Block::Rope { .. } => ("q", 0),
+            Block::Attention { .. } => ("context", 0),
+            Block::OProj { .. } | Block::Down { .. } => ("delta", 0),
+            Block::GateUp { .. } => ("gate_up", 0),
+            Block::SwiGlu { .. } => ("hidden", 1),
+            Block::LmHead => ("logits", 0),
+            Block::Sample => return None,
+        })
+    }
+
+    /// A tap looks at a block's output without a barrier of its own: between its look and the next write to
+    /// the same memory stands a barrier that the looking thread has to come to.
+    #[test]
+    fn nothing_is_overwritten_while_a_tap_may_look_at_it() {
+        let g = Geometry {
+            layers: 3,
+            width: 8,
+            heads: 2,
+            kv_heads: 1,
+            head_dim: 4,
+            ffn: 8,
+            vocab: 10,
+            context: 16,
+            rope_base: 1e4,
+            norm_eps: 1e-5,
+            tied: true,
+        };
+        let graph = BlockGraph::new(&g);
+        let schedule = graph.schedule();
+        let mut looks = 0;
+        for (rows, wanted) in [(1, 0), (1, 1), (2, 2), (3, 1), (100, 100)] {
+            for (index, &block) in schedule.iter().enumerate() {
+                let sync = |i: usize| sync_after(schedule[i], rows, wanted);
+                for shown in finished(index, block) {
+                    let Some((plane, _)) = writes(schedule[shown]) else { continue };
+                    looks += 1;
+                    // Whoever looks comes after all who wrote, or looks at its own copy.
+                    let own = plane == "normed" && !sync(index);
+                    assert!(own || sync(index) || schedule[shown] == Block::LmHead, "{block}");
+                    let next = (index + 1..schedule.len()).find(|&i| match writes(schedule[i]) {
+                        Some((other, _)) => other == plane,
+                        None => false,
+                    });
+                    let Some(next) = next else { continue };
+                    let next = next - writes(schedule[next]).map_or(0, |(_, before)| before);
+                    assert!(
+                        (index + 1..next).any(sync),
+                        "{} is overwritten by {}",
+                        schedule[shown],
+                        schedule[next]
+                    );
+                }
+            }
+        }
+        // Every block but the last is shown once.
+        assert_eq!(looks, 5 * (schedule.len() - 1));
+        assert_eq!(finished(6, Block::Residual { layer: 0, half: Half::Attention }), 5..7);
     }
 }

@@ -324,7 +324,7 @@ impl<'a> Pass<'a> {
 }
 
 /// Which of a segment's `rows` rows, from pass row `first` on, lie in `own`; counted within the segment.
-fn intersect(own: Range<usize>, first: usize, rows: usize) -> Range<usize> {
+pub(super) fn intersect(own: Range<usize>, first: usize, rows: usize) -> Range<usize> {
     let clamp = |r: usize| r.clamp(first, first + rows) - first;
     clamp(own.start)..clamp(own.end)
 }

@@ -2,6 +2,9 @@
 
 use thiserror::Error;
 
+use super::header::TENSOR_TYPES;
+use crate::model::stored;
+
 /// A malformed or unsupported GGUF file.
 #[derive(Debug, Error)]
 #[error("{field} (at byte {at}): {kind}")]
@@ -41,7 +44,7 @@ pub enum GgufErrorKind {
     Rank(u32),
     #[error("dimensions {0:?} are empty or overflow")]
     Dimensions(Vec<u64>),
-    #[error("stored as {0}, which cannot be read; F32, F16, BF16, Q8_0, Q4_0 and Q4_1 can")]
+    #[error("stored as {0}, which cannot be read; {types} can", types = readable())]
     TensorType(String),
     #[error("a row of {cols} weights is no whole number of {ty} blocks of {block}")]
     Block { cols: u64, ty: &'static str, block: usize },
@@ -59,6 +62,11 @@ pub enum GgufErrorKind {
     Unsupported(String),
     #[error("has shape {found:?} (rows, columns), expected {expected:?}")]
     Shape { found: Vec<u64>, expected: [u64; 2] },
+}
+
+/// The types that can be read, in words.
+fn readable() -> String {
+    TENSOR_TYPES.map(|(_, ty)| stored::name(ty)).join(", ")
 }
 
 impl GgufErrorKind {

@@ -171,7 +171,7 @@ impl Header {
         let (Some(rows), true) = (rows, dims[0] > 0) else {
             return Err(GgufErrorKind::Dimensions(dims).at(format_args!("tensor `{name}`"), dims_at));
         };
-        let (block, _) = stored::block(ty);
+        let (block, _) = ty.unit();
         if !dims[0].is_multiple_of(block as u64) {
             let kind = GgufErrorKind::Block { cols: dims[0], ty: stored::name(ty), block };
             return Err(kind.at(format_args!("tensor `{name}`"), dims_at));
@@ -220,12 +220,17 @@ fn text(bytes: &[u8], range: Range<usize>) -> Option<String> {
 }
 
 /// ggml's type numbers that can be read.
-pub const TENSOR_TYPES: [(u32, TensorType); 6] = [
+pub const TENSOR_TYPES: [(u32, TensorType); 11] = [
     (0, TensorType::F32),
     (1, TensorType::F16),
     (2, TensorType::Q4_0),
     (3, TensorType::Q4_1),
+    (6, TensorType::Q5_0),
+    (7, TensorType::Q5_1),
     (8, TensorType::Q8_0),
+    (12, TensorType::Q4_K),
+    (13, TensorType::Q5_K),
+    (14, TensorType::Q6_K),
     (30, TensorType::BF16),
 ];
 
@@ -236,14 +241,9 @@ fn tensor_type(number: u32) -> Option<TensorType> {
 /// Names of the types that are known but not read, so that a message says what the file holds.
 fn ggml_name(number: u32) -> String {
     let name = match number {
-        6 => "Q5_0",
-        7 => "Q5_1",
         9 => "Q8_1",
         10 => "Q2_K",
         11 => "Q3_K",
-        12 => "Q4_K",
-        13 => "Q5_K",
-        14 => "Q6_K",
         15 => "Q8_K",
         16 => "IQ2_XXS",
         17 => "IQ2_XS",

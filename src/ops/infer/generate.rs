@@ -9,10 +9,11 @@ use pipe_kernels::{Engine, KvCache, Logits, PackedModel, Slice, Want};
 use serde_json::{Map, Value};
 
 use super::StoppedBy;
-use super::stop::Watch;
-use crate::model::{Detokenizer, Model};
+use super::stop::{Ending, Watch};
+use crate::model::Model;
 use crate::ops::{OpError, Progress, TokenizedPrompt, Unit, World};
 use crate::recipe::op::Infer;
+use crate::trace::{Collector, Part};
 
 /// Prompts in the engine at once.
 const ACTIVE_MAX: usize = 16;
@@ -58,6 +59,7 @@ pub fn generate(
     prompts: &[TokenizedPrompt],
     packed: &PackedModel<'_>,
     model: &Model,
+    collector: &mut Collector,
     world: &World<'_>,
     progress: &(dyn Fn(Progress) + Sync),
 ) -> Result<(Vec<Generated>, Rates), OpError> {
@@ -67,10 +69,10 @@ pub fn generate(
         op,
         engine,
         packed,
-        detokenizer: &detokenizer,
-        end_tokens: if op.stop_at_eos { model.stop_ids() } else { vec![] },
+        ending: Ending::new(op, model, &detokenizer),
         context: packed.geometry.context,
         logits: Logits::default(),
+        collector,
         rates: Rates {
             prompt_tokens: 0,
             prompt_time: Duration::ZERO,
@@ -106,10 +108,10 @@ struct Generation<'a> {
     op: &'a Infer,
     engine: &'a Engine,
     packed: &'a PackedModel<'a>,
-    detokenizer: &'a Detokenizer,
-    end_tokens: Vec<u32>,
+    ending: Ending<'a>,
     context: usize,
     logits: Logits,
+    collector: &'a mut Collector,
     rates: Rates,
 }
 
@@ -127,7 +129,7 @@ impl<'a> Generation<'a> {
             prompt: &prompt.tokens,
             cache: KvCache::new(&self.packed.geometry),
             fed: 0,
-            watch: Watch::new(&self.op.stop),
+            watch: self.ending.watch(),
             made: Generated {
                 tokens: Vec::new(),
                 stopped_by: StoppedBy::MaxTokens,
@@ -141,9 +143,11 @@ impl<'a> Generation<'a> {
     /// One forward pass: a piece of the prompt, or the last token, of each active prompt.
     fn pass(&mut self, active: &mut [Active<'a>]) -> Result<(), OpError> {
         let began = Instant::now();
-        let mut room = if self.op.log_likelihood { CHUNK_ALL } else { CHUNK };
+        let room = if self.op.log_likelihood { CHUNK_ALL } else { CHUNK };
+        let mut room = room.min(self.collector.most_rows());
         let mut batch = Vec::with_capacity(active.len());
         let mut members = Vec::with_capacity(active.len());
+        let mut parts = Vec::with_capacity(active.len());
         let (mut prompt_tokens, mut generated) = (0, 0);
         for (member, a) in active.iter_mut().enumerate() {
             let rest = &a.prompt[a.fed..];
@@ -167,10 +171,14 @@ impl<'a> Generation<'a> {
             };
             if !tokens.is_empty() {
                 members.push((member, tokens.len(), want));
+                parts.push(Part { prompt: a.index, start: a.cache.len(), count: tokens.len() });
                 batch.push(Slice { cache: &mut a.cache, tokens, want });
             }
         }
-        self.engine.forward(self.packed, &mut batch, &mut self.logits)?;
+        let (engine, packed, logits) = (self.engine, self.packed, &mut self.logits);
+        self.collector.observe(&parts, |tap| -> Result<(), OpError> {
+            Ok(engine.observed(packed, &mut batch, logits, Some(tap))?)
+        })?;
         let mut row = 0;
         for (member, count, want) in members {
             let rows = match want {
@@ -209,27 +217,14 @@ impl<'a> Generation<'a> {
 
     /// Choose the next token, and see whether the answer ends.
     fn choose(&self, a: &mut Active<'a>, row: usize) -> Result<(), OpError> {
-        if a.made.tokens.len() >= self.op.max_tokens as usize {
-            a.ended = true;
-            return Ok(());
-        }
         let position = a.prompt.len() + a.made.tokens.len();
-        if position >= self.context {
-            a.ended = true;
-            a.made.stopped_by = StoppedBy::Context;
-            return Ok(());
+        let mut stopped = self.ending.before(position, a.made.tokens.len());
+        if stopped.is_none() {
+            let token = self.op.sampler.choose(self.logits.row(row), position as u64).map_err(rule)?;
+            a.made.tokens.push(token);
+            let ends = self.ending.after(&mut a.watch, token, a.made.tokens.len());
+            stopped = ends.map_err(|e| OpError::input("vocabulary", e))?;
         }
-        let token = self.op.sampler.choose(self.logits.row(row), position as u64).map_err(rule)?;
-        a.made.tokens.push(token);
-        let stopped = if self.end_tokens.contains(&token) {
-            Some(StoppedBy::EndToken)
-        } else if a.watch.push(self.detokenizer.piece(token).map_err(|e| OpError::input("vocabulary", e))?) {
-            Some(StoppedBy::StopText)
-        } else if a.made.tokens.len() == self.op.max_tokens as usize {
-            Some(StoppedBy::MaxTokens)
-        } else {
-            None
-        };
         if let Some(reason) = stopped {
             a.ended = true;
             a.made.stopped_by = reason;
