@@ -23,6 +23,8 @@ mod neon_words;
 pub(crate) mod quants;
 mod rows;
 pub(crate) mod scalar;
+#[cfg(target_arch = "aarch64")]
+mod sdot;
 #[cfg(test)]
 mod tests;
 #[cfg(target_arch = "x86_64")]
@@ -49,7 +51,7 @@ pub enum Implementation {
     Avx2,
     /// x86-64 with AVX-512F; integers by VNNI where the CPU has it, else as in `avx2`.
     Avx512,
-    /// AArch64, all of which has NEON.
+    /// AArch64, all of which has NEON; integers by SDOT where the CPU has it.
     Neon,
 }
 
@@ -92,7 +94,9 @@ impl Implementation {
             #[cfg(not(target_arch = "x86_64"))]
             Self::Avx2 | Self::Avx512 => None,
             #[cfg(target_arch = "aarch64")]
-            Self::Neon => is_aarch64_feature_detected!("neon").then_some(&NEON),
+            Self::Neon => {
+                is_aarch64_feature_detected!("neon").then(|| if has_sdot() { &NEON_SDOT } else { &NEON })
+            }
             #[cfg(not(target_arch = "aarch64"))]
             Self::Neon => None,
         }
@@ -114,6 +118,11 @@ fn has_avx512vnni() -> bool {
     is_x86_feature_detected!("avx512bw")
         && is_x86_feature_detected!("avx512vl")
         && is_x86_feature_detected!("avx512vnni")
+}
+
+#[cfg(target_arch = "aarch64")]
+fn has_sdot() -> bool {
+    is_aarch64_feature_detected!("dotprod")
 }
 
 impl fmt::Display for Implementation {
@@ -276,4 +285,8 @@ floats!(floats_neon, crate::cpu::neon::Neon, "neon");
 #[cfg(target_arch = "aarch64")]
 integers!(ints_neon, crate::cpu::neon_words::NeonWords, "neon");
 #[cfg(target_arch = "aarch64")]
+integers!(ints_sdot, crate::cpu::sdot::Sdot, "neon,dotprod");
+#[cfg(target_arch = "aarch64")]
 table!(NEON, floats_neon, ints_neon);
+#[cfg(target_arch = "aarch64")]
+table!(NEON_SDOT, floats_neon, ints_sdot);
