@@ -204,25 +204,40 @@ mod tests {
     }
 
     /// What code that sets its own modes, as some libraries do, leaves behind.
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
     #[test]
     fn a_floating_point_unit_in_another_mode_is_caught() {
-        let with = |bits: u32| {
-            let set = |csr: u32| {
-                // SAFETY: loads the control register from a valid address; restored below, and nothing but
-                // opaque operations runs in between.
-                unsafe { std::arch::asm!("ldmxcsr [{}]", in(reg) &csr, options(nostack)) };
+        let set = |mode: u64| {
+            // SAFETY: loads the control register from a valid address; restored below, and nothing but opaque
+            // operations runs in between.
+            #[cfg(target_arch = "x86_64")]
+            unsafe {
+                std::arch::asm!("ldmxcsr [{}]", in(reg) &(0x1f80 | mode as u32), options(nostack))
             };
-            set(0x1f80 | bits);
+            // SAFETY: as above.
+            #[cfg(target_arch = "aarch64")]
+            unsafe {
+                std::arch::asm!("msr fpcr, {}", in(reg) mode, options(nostack))
+            };
+        };
+        let with = |mode: u64| {
+            set(mode);
             let found = environment();
-            set(0x1f80);
+            set(0);
             found.err().map(|e| e.vector)
         };
         assert_eq!(with(0), None);
-        assert_eq!(with(0x8000), Some("subnormals written"));
-        assert_eq!(with(0x0040), Some("subnormals read"));
-        for rounding in [0x2000, 0x4000, 0x6000] {
-            assert!(with(rounding).is_some_and(|v| v.contains("to")), "{rounding:#x}");
+        // AArch64 flushes what it reads and what it writes by one bit.
+        #[cfg(target_arch = "x86_64")]
+        let (flushing, rounding) =
+            ([(0x8000, "subnormals written"), (0x0040, "subnormals read")], [0x2000, 0x4000, 0x6000]);
+        #[cfg(target_arch = "aarch64")]
+        let (flushing, rounding) = ([(1 << 24, "subnormals written")], [1 << 22, 2 << 22, 3 << 22]);
+        for (mode, vector) in flushing {
+            assert_eq!(with(mode), Some(vector));
+        }
+        for mode in rounding {
+            assert!(with(mode).is_some_and(|v| v.contains("to")), "{mode:#x}");
         }
     }
 }

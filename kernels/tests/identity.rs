@@ -246,6 +246,45 @@ fn a_tap_is_shown_what_it_wants_and_nothing_else() {
     }
 }
 
+/// FNV-1a.
+fn hash(digest: &mut u64, bytes: &[u8]) {
+    for &byte in bytes {
+        *digest = (*digest ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    }
+}
+
+/// One digest of all blocks' outputs, each block hashed in order of position.
+fn digest_of_all_blocks(engine: &Engine, model: &PackedModel<'_>, tokens: &[u32]) -> String {
+    const START: u64 = 0xcbf2_9ce4_8422_2325;
+    let (seen, _) = observed(engine, model, tokens, tokens.len(), &|_| true);
+    let mut blocks = BTreeMap::new();
+    for (block, rows) in seen {
+        let mut digest = START;
+        rows.iter().flat_map(|(_, row)| row).for_each(|word| hash(&mut digest, &word.to_le_bytes()));
+        blocks.insert(block.to_string(), digest);
+    }
+    let mut whole = START;
+    for (block, digest) in blocks {
+        hash(&mut whole, format!("{block} {digest:016x}\n").as_bytes());
+    }
+    format!("{whole:016x}")
+}
+
+/// The numbers that machines of any kind must agree on, which comparing implementations of one machine cannot
+/// tell. Any other number here is a new version of the spec.
+#[test]
+fn every_platform_gives_the_pinned_digest() {
+    // Sums of more than a chunk over k, in `down`, and over positions.
+    let packed = weights(9, &Geometry { ffn: 300, ..geometry() }).packed();
+    let model = packed.model();
+    let tokens = prompt(5, 270, &model.geometry);
+    for implementation in Implementation::available() {
+        let engine = Engine::new(2, implementation).unwrap();
+        let found = digest_of_all_blocks(&engine, &model, &tokens);
+        assert_eq!(found, "b1ef4adebf98a552", "{implementation}");
+    }
+}
+
 /// What the tap was shown is what the elementwise blocks were given and gave: in the right order, not stale.
 fn outputs_follow_from_each_other(blocks: &[Seen], model: &PackedModel<'_>) {
     let g = &model.geometry;

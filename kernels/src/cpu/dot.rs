@@ -24,7 +24,7 @@ pub(crate) const FEW: usize = 2;
 /// Of every function: the CPU has the instructions, and what is pointed at is readable or writable.
 pub(crate) trait Ints {
     type Floats: Lanes;
-    /// Unsigned 8-bit weights of 4 inputs and 16 outputs.
+    /// 8-bit weights of 4 inputs and 16 outputs.
     type Weights: Copy;
     /// Sums of 16 outputs, exact in 32 bits.
     type Sums: Copy;
@@ -32,6 +32,8 @@ pub(crate) trait Ints {
     /// Are 16-bit activations kept as 32 high and then 32 low bytes, both signed, `256·h + l`, and 8-bit ones as
     /// 32 bytes? Otherwise all are 16-bit words.
     const SPLIT: bool;
+    /// What `load`, though not `nibbles`, takes off each stored weight to make it signed.
+    const LESS: i32 = 0;
     /// Most rows one register tile holds.
     const ROWS: usize;
 
@@ -175,14 +177,14 @@ fn places<I: Ints>() -> (usize, usize) {
     if I::SPLIT { (GROUP, BLOCK) } else { (2 * GROUP, 0) }
 }
 
-/// What the sums of block `b` start at, so that the weights' offset falls out.
+/// What the sums of block `b` start at, so that the `offset` of its weights falls out.
 ///
 /// # Safety
 /// As [`tile`].
 #[inline(always)]
-unsafe fn starts<const R: usize>(t: &Tile, b: usize) -> [i32; R] {
+unsafe fn starts<const R: usize>(t: &Tile, b: usize, offset: i32) -> [i32; R] {
     // SAFETY: the caller's promise.
-    std::array::from_fn(|r| -t.offset * unsafe { *t.x.sums(t.first_row + r).add(b) })
+    std::array::from_fn(|r| -offset * unsafe { *t.x.sums(t.first_row + r).add(b) })
 }
 
 /// The sums of block `b`, every weight read once: high and low bytes of activations side by side. Fetches the
@@ -200,7 +202,7 @@ unsafe fn once<I: Ints, const HALVES: bool, const A16: bool, const R: usize, con
         let bytes = if HALVES { NARROW } else { WIDE };
         let (step, low) = places::<I>();
         let split = I::SPLIT && A16;
-        let starts = starts::<R>(t, b);
+        let starts = starts::<R>(t, b, if HALVES { t.offset } else { t.offset - I::LESS });
         let mut sums = [[I::start(0); P]; R];
         for r in 0..R {
             sums[r] = [I::start(starts[r]); P];
@@ -258,7 +260,7 @@ unsafe fn by_group<I: Ints, const A16: bool, const R: usize, const P: usize>(
         let w = t.w.add((b - t.from) * WIDE);
         let x: [*const u8; R] =
             std::array::from_fn(|r| t.x.slots(t.first_row + r).add(b * SLOT).cast_const());
-        let starts = starts::<R>(t, b);
+        let starts = starts::<R>(t, b, t.offset - I::LESS);
         let mut sums = [[I::start(0); P]; R];
         for r in 0..R {
             sums[r] = [I::start(if split { 0 } else { starts[r] }); P];

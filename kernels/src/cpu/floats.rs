@@ -4,7 +4,6 @@
 use half::{bf16, f16};
 
 use super::arith::Lanes;
-use crate::cpu::linear::PANEL;
 
 /// 16 weights of one input, side by side in a panel.
 pub(crate) trait Weights {
@@ -45,21 +44,6 @@ impl Weights for Bf16 {
         // SAFETY: the caller's promise.
         unsafe { L::load_bf16(p.cast()) }
     }
-}
-
-/// [`Lanes::load_f16`] for lanes whose CPU may lack the instruction.
-///
-/// # Safety
-/// As [`Weights::load`].
-#[allow(dead_code)] // used where a CPU has no such instruction
-pub(crate) unsafe fn load_f16<L: Lanes>(p: *const u16) -> L {
-    let mut lanes = [0.0; PANEL];
-    for (i, lane) in lanes.iter_mut().enumerate() {
-        // SAFETY: the caller's promise.
-        *lane = f16::from_bits(unsafe { p.add(i).read_unaligned() }).to_f32();
-    }
-    // SAFETY: the array holds 16 floats.
-    unsafe { L::load(lanes.as_ptr()) }
 }
 
 /// One weight of `W` at `p`; for plain loops.

@@ -16,14 +16,22 @@ mod floats;
 pub(crate) mod linear;
 #[cfg(target_arch = "x86_64")]
 mod madd;
+#[cfg(target_arch = "aarch64")]
+mod neon;
+#[cfg(target_arch = "aarch64")]
+mod neon_words;
 pub(crate) mod quants;
 mod rows;
 pub(crate) mod scalar;
+#[cfg(target_arch = "aarch64")]
+mod sdot;
 #[cfg(test)]
 mod tests;
 #[cfg(target_arch = "x86_64")]
 mod vnni;
 
+#[cfg(target_arch = "aarch64")]
+use std::arch::is_aarch64_feature_detected;
 use std::fmt;
 use std::str::FromStr;
 
@@ -43,11 +51,13 @@ pub enum Implementation {
     Avx2,
     /// x86-64 with AVX-512F; integers by VNNI where the CPU has it, else as in `avx2`.
     Avx512,
+    /// AArch64, all of which has NEON; integers by SDOT where the CPU has it.
+    Neon,
 }
 
 impl Implementation {
-    /// Every implementation, slowest first.
-    pub const ALL: [Implementation; 3] = [Self::Scalar, Self::Avx2, Self::Avx512];
+    /// Every implementation on any machine; those of one CPU slowest first.
+    pub const ALL: [Implementation; 4] = [Self::Scalar, Self::Avx2, Self::Avx512, Self::Neon];
 
     /// The fastest one this CPU can run.
     pub fn detect() -> Self {
@@ -68,6 +78,7 @@ impl Implementation {
             Self::Scalar => "scalar",
             Self::Avx2 => "avx2",
             Self::Avx512 => "avx512",
+            Self::Neon => "neon",
         }
     }
 
@@ -82,6 +93,12 @@ impl Implementation {
                 .then(|| if has_avx512vnni() { &AVX512_VNNI } else { &AVX512 }),
             #[cfg(not(target_arch = "x86_64"))]
             Self::Avx2 | Self::Avx512 => None,
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon => {
+                is_aarch64_feature_detected!("neon").then(|| if has_sdot() { &NEON_SDOT } else { &NEON })
+            }
+            #[cfg(not(target_arch = "aarch64"))]
+            Self::Neon => None,
         }
     }
 }
@@ -103,6 +120,11 @@ fn has_avx512vnni() -> bool {
         && is_x86_feature_detected!("avx512vnni")
 }
 
+#[cfg(target_arch = "aarch64")]
+fn has_sdot() -> bool {
+    is_aarch64_feature_detected!("dotprod")
+}
+
 impl fmt::Display for Implementation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
@@ -111,7 +133,7 @@ impl fmt::Display for Implementation {
 
 /// A name that is no implementation's.
 #[derive(Debug, thiserror::Error)]
-#[error("no implementation is called `{0}`; there are scalar, avx2 and avx512")]
+#[error("no implementation is called `{0}`; there are scalar, avx2, avx512 and neon")]
 pub struct UnknownImplementation(pub String);
 
 impl FromStr for Implementation {
@@ -142,7 +164,7 @@ pub(crate) struct Kernels {
 }
 
 /// Compiles the generic kernels of floats once with the named CPU features.
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 macro_rules! floats {
     ($module:ident, $lanes:ty, $features:literal) => {
         mod $module {
@@ -199,7 +221,7 @@ macro_rules! floats {
 }
 
 /// The same for the kernels of integers.
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 macro_rules! integers {
     ($module:ident, $ints:ty, $features:literal) => {
         mod $module {
@@ -221,7 +243,7 @@ macro_rules! integers {
 }
 
 /// The table of two modules' functions.
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 macro_rules! table {
     ($table:ident, $floats:ident, $integers:ident) => {
         static $table: Kernels = Kernels {
@@ -258,3 +280,13 @@ table!(AVX2_VNNI, floats_avx2, ints_avxvnni);
 table!(AVX512, floats_avx512, ints_madd);
 #[cfg(target_arch = "x86_64")]
 table!(AVX512_VNNI, floats_avx512, ints_vnni);
+#[cfg(target_arch = "aarch64")]
+floats!(floats_neon, crate::cpu::neon::Neon, "neon");
+#[cfg(target_arch = "aarch64")]
+integers!(ints_neon, crate::cpu::neon_words::NeonWords, "neon");
+#[cfg(target_arch = "aarch64")]
+integers!(ints_sdot, crate::cpu::sdot::Sdot, "neon,dotprod");
+#[cfg(target_arch = "aarch64")]
+table!(NEON, floats_neon, ints_neon);
+#[cfg(target_arch = "aarch64")]
+table!(NEON_SDOT, floats_neon, ints_sdot);

@@ -258,13 +258,15 @@ proptest! {
 }
 
 /// The portable fma beside the instruction, which is one rounding by IEEE's definition.
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 #[test]
 fn the_portable_fma_is_the_instruction() {
-    #[target_feature(enable = "fma")]
+    #[cfg_attr(target_arch = "x86_64", target_feature(enable = "fma"))]
+    #[cfg_attr(target_arch = "aarch64", target_feature(enable = "neon"))]
     fn instruction(a: f32, b: f32, c: f32) -> f32 {
         a.mul_add(b, c)
     }
+    #[cfg(target_arch = "x86_64")]
     if !is_x86_feature_detected!("fma") {
         return;
     }
@@ -298,4 +300,15 @@ fn a_name_gives_its_implementation_back() {
     }
     assert!("sse9".parse::<Implementation>().is_err());
     assert!(Implementation::available().any(|i| i == Implementation::detect()));
+}
+
+/// Where it is not, the tests over all implementations that a machine has would compare nothing.
+#[cfg(target_arch = "aarch64")]
+#[test]
+fn aarch64_has_neon() {
+    assert_eq!(
+        Implementation::available().collect::<Vec<_>>(),
+        [Implementation::Scalar, Implementation::Neon]
+    );
+    assert_eq!(Implementation::detect(), Implementation::Neon);
 }
