@@ -9,3 +9,4 @@ mod mistakes;
 mod running;
 mod scale;
 mod space;
+mod specs;
