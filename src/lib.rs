@@ -3,10 +3,12 @@
 pub mod bundle;
 pub mod cli;
 pub mod key;
+pub mod measure;
 pub mod model;
 pub mod ops;
 pub mod pipeline;
 pub mod plan;
 pub mod recipe;
 pub mod run;
+pub mod specs;
 pub mod trace;

@@ -5,12 +5,14 @@ mod doctor;
 mod error;
 mod explain;
 mod log;
+mod model;
 mod out;
 mod plan;
 mod progress;
 mod recipe;
 mod run;
 mod show;
+mod specs;
 mod store;
 mod transport;
 mod verify;
@@ -31,6 +33,7 @@ Examples:
   pipe show                                the last run
   pipe verify                              check the last run's answers in one pass
   pipe export --output result.car          the last run's bundle as a CAR
+  pipe specs pipelines/tiny.toml           speed, memory and fidelity of each arithmetic
   pipe doctor                              can this machine compute?
 
 Exit codes: 0 ok, 1 the things compared differ, 2 usage, 3 recipe, 4 a step failed, 5 store, 6 network, 70 a bug.";
@@ -71,6 +74,7 @@ enum Command {
     Store(store::Args),
     Doctor(doctor::Args),
     Bench(bench::Args),
+    Specs(specs::Args),
     Completions(CompletionsArgs),
 }
 
@@ -96,6 +100,9 @@ impl Context {
 
 /// Parse the arguments, do it, say what went wrong. The exit code.
 pub fn main() -> u8 {
+    if let Some(exit) = specs::child::main_if_asked() {
+        return exit as u8;
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(e) => {
@@ -127,6 +134,7 @@ fn dispatch(command: Command, context: &Context) -> Result<Exit, CliError> {
         Command::Store(args) => store::main(args, context),
         Command::Doctor(args) => doctor::main(args, context),
         Command::Bench(args) => bench::main(args, context),
+        Command::Specs(args) => specs::main(args, context),
         Command::Completions(args) => {
             clap_complete::generate(args.shell, &mut Cli::command(), "pipe", &mut std::io::stdout());
             Ok(Exit::Ok)

@@ -125,6 +125,41 @@ pub fn beat(bar: &ProgressBar, progress: Beat) {
     bar.set_position(progress.done);
 }
 
+/// Long work that is no run: what is going on, and how far it is. A bar on a terminal, a line a phase elsewhere.
+pub struct Phases {
+    out: Out,
+    bar: Option<ProgressBar>,
+}
+
+impl Phases {
+    pub fn new(out: Out) -> Self {
+        let bar = || {
+            let bar = ProgressBar::new_spinner();
+            bar.enable_steady_tick(TICK);
+            bar
+        };
+        Phases { out, bar: out.stderr_is_rich().then(bar) }
+    }
+
+    /// Something begins that has so many steps; 0 when nobody knows.
+    pub fn begin(&self, what: &str, steps: usize) {
+        let Some(bar) = &self.bar else { return self.out.note(what) };
+        let known = "{spinner} {msg}  {bar:24} {pos}/{len}  {elapsed}";
+        bar.set_style(style(if steps > 0 { known } else { "{spinner} {msg}  {elapsed}" }));
+        bar.reset();
+        bar.set_length(steps as u64);
+        bar.set_message(what.to_owned());
+    }
+
+    pub fn beat(&self, done: usize) {
+        self.bar.iter().for_each(|bar| bar.set_position(done as u64));
+    }
+
+    pub fn clear(&self) {
+        self.bar.iter().for_each(ProgressBar::finish_and_clear);
+    }
+}
+
 fn template(unit: Unit, known: bool) -> &'static str {
     match (unit, known) {
         (Unit::Bytes, true) => "{spinner} {prefix}  {bar:24} {bytes}/{total_bytes}  {bytes_per_sec}  {eta}",

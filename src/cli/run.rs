@@ -191,7 +191,7 @@ fn verdict(run: &Run, pipeline: &Pipeline, interrupted: bool) -> Result<Exit, Cl
 }
 
 /// Ctrl-C asks the run to stop; a second one ends the program at once. The store needs no goodbye.
-fn watch_interrupt(context: &Context) -> Result<Arc<AtomicBool>, CliError> {
+pub fn watch_interrupt(context: &Context) -> Result<Arc<AtomicBool>, CliError> {
     let cancel = Arc::new(AtomicBool::new(false));
     let (flag, out) = (Arc::clone(&cancel), context.out);
     ctrlc::set_handler(move || {

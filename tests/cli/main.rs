@@ -10,4 +10,5 @@ mod prefix;
 mod running;
 mod scale;
 mod space;
+mod specs;
 mod verify;
