@@ -8,8 +8,9 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use pipe::ops::fetch::FetchEnv;
-use pipe::ops::{ANSWERS, Answers, Device};
+use pipe::ops::{ANSWERS, Answers, Device, TRACE};
 use pipe::run::{Event, Options, Stage};
+use pipe::trace::Trace;
 use pipe::{bundle, pipeline, plan, recipe, run};
 use pipe_kernels::Implementation;
 use pipe_store::Store;
@@ -51,6 +52,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let made = run.steps.iter().flat_map(|s| &s.outputs).find(|o| o.name == ANSWERS).ok_or("no answer")?;
     let answers: Answers = serde_json::from_slice(&store.get(&made.artifact.digest)?)?;
     println!("answer: {:?}", answers.answers[0].text);
+
+    // The trace is what every layer gave at every position, as digests; its root stands in the answer.
+    let made = run.steps.iter().flat_map(|s| &s.outputs).find(|o| o.name == TRACE).ok_or("no trace")?;
+    let bytes = store.get(&made.artifact.digest)?;
+    let trace = Trace::open(&bytes)?;
+    let (last, blocks) = (trace.prompts[0].computed - 1, &trace.blocks);
+    println!("{} at position {last}: {:?}", blocks[1], trace.prompts[0].digest(last, 1));
+    println!("root: {} = {}", trace.prompts[0].root(), answers.answers[0].trace);
 
     // 5. The bundle is the whole result. Its CID is the same on every machine.
     let (cid, _) = bundle::keep(&pipeline, &run, &store, 0)?.ok_or("a step failed")?;

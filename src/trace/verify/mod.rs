@@ -22,7 +22,7 @@ const ACTIVE_MAX: usize = 16;
 /// Tokens of one pass, over all prompts.
 const ROWS_MAX: usize = 512;
 /// Bytes of logits of one pass.
-const LOGITS_MAX: usize = 32 << 20;
+const LOGITS_MAX: usize = 16 << 20;
 
 /// What is claimed of one prompt.
 #[derive(Clone, Copy, Debug)]
