@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # The kernels' tests on AArch64: built with Debian's compiler for it, run under qemu-aarch64. What they pin is what
-# x86-64 gives, so that they pass means that both give the same bits.
+# x86-64 gives, so that they pass means that both give the same bits. All run on a CPU with SDOT; those of products
+# of integers, which go otherwise there, also on one without.
 #
 # Needs x86-64 Debian with apt-get, no root: packages are unpacked into a cache (0.7 GB), none is installed and
 # nothing of the system's is changed. Where they cannot be had it says so and succeeds; PIPE_NEON=1 makes that an
-# error. Arguments go to cargo test.
+# error. Arguments go to cargo test, on both CPUs.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -75,4 +76,13 @@ export PATH="$cache/usr/bin:$PATH" QEMU_LD_PREFIX="$cache/usr/aarch64-linux-gnu"
 export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc
 export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER=qemu-aarch64-static
 export CARGO_ENCODED_RUSTFLAGS="-Clink-arg=--sysroot=$cache"
-cargo test -p pipe-kernels --tests --target "$target" --locked "$@"
+on() {
+    export QEMU_CPU=$1
+    shift
+    printf '== %s\n' "$QEMU_CPU"
+    cargo test -p pipe-kernels --tests --target "$target" --locked "$@"
+}
+
+on neoverse-n1 "$@"
+[ $# -gt 0 ] || set -- -- dot_tests selftest every_platform
+on cortex-a53 "$@"

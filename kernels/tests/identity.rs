@@ -275,13 +275,22 @@ fn digest_of_all_blocks(engine: &Engine, model: &PackedModel<'_>, tokens: &[u32]
 #[test]
 fn every_platform_gives_the_pinned_digest() {
     // Sums of more than a chunk over k, in `down`, and over positions.
-    let packed = weights(9, &Geometry { ffn: 300, ..geometry() }).packed();
-    let model = packed.model();
-    let tokens = prompt(5, 270, &model.geometry);
-    for implementation in Implementation::available() {
-        let engine = Engine::new(2, implementation).unwrap();
-        let found = digest_of_all_blocks(&engine, &model, &tokens);
-        assert_eq!(found, "b1ef4adebf98a552", "{implementation}");
+    let owned = weights(9, &Geometry { ffn: 300, ..geometry() });
+    for (spec, expected) in [
+        (Spec::F32, "b1ef4adebf98a552"),
+        (Spec::Q8, "8fca5f9c17e2e9c8"),
+        (Spec::Q4, "ad41c4b46008bb66"),
+        (Spec::Q8A8, "d6bf40f441f0c05e"),
+        (Spec::Q4A8, "cfbec82d37871e3c"),
+    ] {
+        let packed = owned.packed_for(spec);
+        let model = packed.model();
+        let tokens = prompt(5, 270, &model.geometry);
+        for implementation in Implementation::available() {
+            let engine = Engine::new(2, implementation).unwrap();
+            let found = digest_of_all_blocks(&engine, &model, &tokens);
+            assert_eq!(found, expected, "{spec}, {implementation}");
+        }
     }
 }
 

@@ -101,6 +101,37 @@ fn products_agree_over_every_height() {
     }
 }
 
+/// All 65,536 of them, one row times panels of one input.
+#[test]
+fn weights_of_16_bits_are_widened_exactly() {
+    let w: Vec<u16> = (0..=u16::MAX).collect();
+    for (format, exact) in [
+        (Format::F16, (|w| half::f16::from_bits(w).to_f32()) as fn(u16) -> f32),
+        (Format::Bf16, |w| half::bf16::from_bits(w).to_f32()),
+    ] {
+        // The sum starts at +0, which −0 leaves as it is.
+        let expected: Vec<f32> = w.iter().map(|&w| exact(w) + 0.0).collect();
+        for (name, kernels) in Implementation::available().filter_map(|i| Some((i, i.kernels()?))) {
+            let mut out = vec![7.0f32; w.len()];
+            let a = Linear {
+                x: &1.0,
+                x_pitch: 1,
+                rows: 1,
+                w: w.as_ptr().cast(),
+                format,
+                panel: PANEL * 2,
+                k: 1,
+                panels: w.len() / PANEL,
+                out: out.as_mut_ptr(),
+                out_pitch: w.len(),
+            };
+            // SAFETY: the vectors have the sizes the product names.
+            unsafe { (kernels.linear)(&a) };
+            assert!(bits(&out) == bits(&expected), "{name}, {format:?}");
+        }
+    }
+}
+
 #[test]
 fn an_empty_sum_is_plus_zero() {
     // k = 0 does not occur in a model; the attention of a page without common positions relies on it.
