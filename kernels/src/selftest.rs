@@ -140,8 +140,8 @@ fn tile(kernels: &Kernels) -> Result<(), SelfTestError> {
     Ok(())
 }
 
-/// A product of integers over every kind of remainder: 9 rows of two chunks, the last block short, and 5 panels
-/// whose bytes are a pattern; the scales are 1.
+/// Products of integers over every kind of remainder: 9 rows of two chunks, the last block short, in products of 1,
+/// 2 and 6, which implementations take in different ways, and 5 panels whose bytes are a pattern; the scales are 1.
 fn integers(kernels: &Kernels, x: &[f32], format: Format, bits: Activations) -> Vec<f32> {
     const ROWS: usize = 9;
     const K: usize = 259;
@@ -165,18 +165,20 @@ fn integers(kernels: &Kernels, x: &[f32], format: Format, bits: Activations) -> 
         for (r, x) in x.chunks_exact(K).take(ROWS).enumerate() {
             (kernels.quantise)(x, bits, Quants { at: all.slots(r), ..all });
         }
-        (kernels.dot)(&Dot {
-            x: all,
-            bits,
-            rows: ROWS,
-            w: w.as_ptr(),
-            format,
-            panel,
-            panels: PANELS,
-            out: out.as_mut_ptr(),
-            out_pitch: PANELS * PANEL,
-            wide: wide.as_mut_ptr(),
-        });
+        for (first, rows) in [(0, 1), (1, 2), (3, 6)] {
+            (kernels.dot)(&Dot {
+                x: Quants { at: all.slots(first), ..all },
+                bits,
+                rows,
+                w: w.as_ptr(),
+                format,
+                panel,
+                panels: PANELS,
+                out: out.as_mut_ptr().add(first * PANELS * PANEL),
+                out_pitch: PANELS * PANEL,
+                wide: wide.as_mut_ptr(),
+            });
+        }
     }
     out
 }
