@@ -226,3 +226,36 @@ fn mistakes_are_told_before_anything_is_measured() {
     std::fs::write(space.path("bad.gguf"), b"no model").unwrap();
     space.pipe(&["specs", "bad.gguf"]).fails(4);
 }
+
+/// A terminal's Ctrl-C goes to the processes that measure as well; another sender may mean the first alone.
+#[cfg(unix)]
+#[test]
+fn ctrl_c_leaves_no_weights_and_no_process_behind() {
+    use std::io::{BufRead, BufReader, Read};
+    use std::os::unix::process::CommandExt;
+    use std::process::Stdio;
+
+    for whole_group in [true, false] {
+        let space = Space::new();
+        let mut command = space.command(&["specs", "tiny.gguf", "--spec", "q4", "--reps", "1000000"]);
+        command.env("TMPDIR", space.path("")).process_group(0);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap());
+        let mut line = String::new();
+        while !line.contains("speed and memory") {
+            line.clear();
+            assert_ne!(lines.read_line(&mut line).unwrap(), 0, "it ended before it measured");
+        }
+        let whom = format!("{}{}", if whole_group { "-" } else { "" }, child.id());
+        let sent = std::process::Command::new("kill").args(["-INT", "--", &whom]).status().unwrap();
+        assert!(sent.success());
+        let mut rest = String::new();
+        // Ends only when every process that holds this stderr has.
+        lines.read_to_string(&mut rest).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(130), "{rest}");
+        assert!(rest.contains("error: stopped"), "{rest}");
+        let left = std::fs::read_dir(space.path("")).unwrap().map(|entry| entry.unwrap().file_name());
+        let left: Vec<_> = left.filter(|name| name.to_string_lossy().contains("pipe-specs")).collect();
+        assert!(left.is_empty(), "{left:?}");
+    }
+}

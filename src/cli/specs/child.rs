@@ -3,7 +3,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use clap::Parser;
@@ -11,6 +11,7 @@ use memmap2::Mmap;
 use pipe_kernels::{PackedModel, Spec};
 use serde::{Deserialize, Serialize};
 
+use super::judge::stopped;
 use crate::cli::error::{CliError, Exit};
 use crate::cli::model::{self, LoadArgs};
 use crate::cli::out::Out;
@@ -146,7 +147,12 @@ impl Measurer {
         let (mut line, spec) = (String::new(), self.spec);
         let read = self.answers.read_line(&mut line);
         if !matches!(read, Ok(n) if n > 0) {
-            let status = self.child.wait().map_or_else(|e| e.to_string(), |status| status.to_string());
+            let status = self.child.wait();
+            // A terminal's Ctrl-C reaches the child, too, and may end it before anybody here knows of it.
+            if status.as_ref().is_ok_and(interrupted) {
+                return Err(stopped());
+            }
+            let status = status.map_or_else(|e| e.to_string(), |status| status.to_string());
             let message = format!("{spec}: the process that measured it ended ({status})");
             return Err(CliError::new(Exit::Step, message)
                 .hint("if the machine ran out of memory, leave out the widest with --spec"));
@@ -161,6 +167,17 @@ impl Measurer {
     fn confused(&self, answer: &Answer) -> CliError {
         CliError::new(Exit::Bug, format!("{}: its process answered {answer:?}", self.spec))
     }
+}
+
+#[cfg(unix)]
+fn interrupted(status: &ExitStatus) -> bool {
+    const SIGINT: i32 = 2;
+    std::os::unix::process::ExitStatusExt::signal(status) == Some(SIGINT)
+}
+
+#[cfg(not(unix))]
+fn interrupted(_: &ExitStatus) -> bool {
+    false
 }
 
 impl Drop for Measurer {
