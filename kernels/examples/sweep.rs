@@ -1,67 +1,52 @@
-//! The exhaustive sweep: exp and silu of spec f32@1 over all 2^32 inputs, each against f64, with the largest
-//! error in ulp and one number that changes if any result does. Minutes. Documented in `math`.
+//! The exhaustive sweep: each of our functions over all 2^32 f32, its largest error, and a checksum of every bit;
+//! exp and silu also in every implementation this CPU can run. Ends with 1 when anything differs from what the
+//! library says of itself. Minutes a function; `math` has the results.
 //!
-//!     cargo run --release -p pipe-kernels --example sweep
+//!     cargo run --release -p pipe-kernels --example sweep             # every function
+//!     cargo run --release -p pipe-kernels --example sweep -- exp silu
 
-#![allow(clippy::print_stdout)]
+#![allow(clippy::print_stdout, clippy::print_stderr)]
 
-use rayon::prelude::*;
+use std::process::ExitCode;
 
-use pipe_kernels::math;
+use pipe_kernels::Implementation;
+use pipe_kernels::math::sweep::{FUNCTIONS, Function, Inputs};
 
-/// Largest error in ulp, where it was, and a checksum of all results.
-#[derive(Clone, Copy, Default)]
-struct Found {
-    ulp: f64,
-    at: f32,
-    sum: u64,
+fn main() -> ExitCode {
+    let wanted: Vec<String> = std::env::args().skip(1).collect();
+    let known: Vec<&str> = FUNCTIONS.iter().map(|f| f.name).collect();
+    if let Some(other) = wanted.iter().find(|w| !known.contains(&w.as_str())) {
+        eprintln!("`{other}` is none of the functions: {}", known.join(", "));
+        return ExitCode::from(2);
+    }
+    let chosen = FUNCTIONS.iter().filter(|f| wanted.is_empty() || wanted.iter().any(|w| w == f.name));
+    // Every function, whether or not an earlier one failed.
+    let failed = chosen.filter(|f| !sweep(f)).count();
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// The error of `y` in units of the last place of the true value; subnormals count in theirs.
-fn ulps(y: f32, truth: f64) -> f64 {
-    if f64::from(y) == truth || (truth as f32).is_infinite() && y.is_infinite() {
-        return 0.0;
+/// Is everything as the library says?
+fn sweep(function: &Function) -> bool {
+    let (name, known) = (function.name, function.known.all);
+    let found = function.judge(Inputs::All);
+    let now = found.summary;
+    println!(
+        "{name}: at most {:.4} ulp, at {:e}; {} not nearest; checksum {:016x}",
+        now.ulp, found.at, now.not_nearest, now.checksum
+    );
+    let mut good = now == known;
+    if !good {
+        println!(
+            "{name} DIFFERS from what the library says: {:.4} ulp; {} not nearest; checksum {:016x}",
+            known.ulp, known.not_nearest, known.checksum
+        );
     }
-    if !y.is_finite() {
-        return f64::INFINITY;
+    // The scalar form is what was judged.
+    for implementation in Implementation::available().filter(|i| *i != Implementation::Scalar) {
+        let Some(checksum) = function.checksum_of(implementation, Inputs::All) else { continue };
+        let same = checksum == known.checksum;
+        println!("{name}, {implementation}: {}", if same { "the same bits" } else { "OTHER BITS" });
+        good &= same;
     }
-    let exponent = (truth.abs().max(f64::from(f32::MIN_POSITIVE)).to_bits() >> 52) as i32 - 1023;
-    (f64::from(y) - truth).abs() / 2f64.powi(exponent - 23)
-}
-
-fn sweep(f: fn(f32) -> f32, truth: fn(f64) -> f64) -> Found {
-    let part = |high: u32| {
-        let mut found = Found::default();
-        for low in 0..1u32 << 16 {
-            let bits = high << 16 | low;
-            let x = f32::from_bits(bits);
-            let y = f(x);
-            if x.is_nan() {
-                assert!(y.is_nan(), "NaN {bits:#x} gave {y}");
-                continue;
-            }
-            found.sum = found.sum.wrapping_add(u64::from(y.to_bits()).wrapping_mul(u64::from(bits) | 1));
-            if y.is_nan() {
-                continue;
-            }
-            let error = ulps(y, truth(f64::from(x)));
-            if error > found.ulp {
-                (found.ulp, found.at) = (error, x);
-            }
-        }
-        found
-    };
-    let join = |a: Found, b: Found| {
-        let worse = if b.ulp > a.ulp { b } else { a };
-        Found { sum: a.sum.wrapping_add(b.sum), ..worse }
-    };
-    (0..1u32 << 16).into_par_iter().map(part).reduce(Found::default, join)
-}
-
-fn main() {
-    // Below −88.72 exp(−g) is infinite and silu −0 by definition; the true value is under 2.7e-37.
-    let silu = |x: f64| if x < f64::from(-88.722_83_f32) { -0.0 } else { x / (1.0 + (-x).exp()) };
-    for (name, found) in [("exp", sweep(math::exp, f64::exp)), ("silu", sweep(math::silu, silu))] {
-        println!("{name}: at most {:.4} ulp, at {:e}; checksum {:016x}", found.ulp, found.at, found.sum);
-    }
+    good
 }

@@ -1,4 +1,4 @@
-//! exp and silu in f32, generic over lanes.
+//! exp, sigmoid and silu in f32, generic over lanes.
 
 use crate::cpu::arith::Arith;
 
@@ -38,6 +38,12 @@ pub(crate) fn exp<A: Arith>(x: A) -> A {
     let n = A::bits_sub(shifted.bits(), c(MAGIC).bits());
     let half = A::bits_half(n);
     y.mul(A::pow2(half)).mul(A::pow2(A::bits_sub(n, half)))
+}
+
+/// `sigmoid(x) = 1 / (1 + exp(−x))`.
+#[inline(always)]
+pub(crate) fn sigmoid<A: Arith>(x: A) -> A {
+    x.like(1.0).div(x.like(1.0).add(exp(x.neg())))
 }
 
 /// `silu(g) = g / (1 + exp(−g))`.

@@ -1,54 +1,48 @@
-//! Our functions beside f64: a quick cut of the sweep in `examples/sweep.rs`, and the edges.
+//! Our functions over a spread of inputs, and at their edges. Everything is swept by `examples/sweep.rs`.
 
+use super::sweep::{FUNCTIONS, Inputs};
 use super::*;
+use crate::cpu::Implementation;
 
-/// The error of `y` in units of the last place of the true value; subnormals count in theirs.
-fn ulps(y: f32, truth: f64) -> f64 {
-    let exponent = (truth.abs().max(f64::from(f32::MIN_POSITIVE)).to_bits() >> 52) as i32 - 1023;
-    (f64::from(y) - truth).abs() / 2f64.powi(exponent - 23)
+/// Any change of any result here is a new version of the spec.
+#[test]
+fn functions_keep_their_bits_and_their_error() {
+    for function in &FUNCTIONS {
+        let found = function.judge(Inputs::Spread);
+        let (now, all) = (found.summary, function.known.all);
+        assert_eq!(now.checksum, function.known.spread, "{}: {:#x}", function.name, now.checksum);
+        assert!(now.ulp <= all.ulp, "{}: {} ulp at {:e}", function.name, now.ulp, found.at);
+        assert!(now.not_nearest <= all.not_nearest, "{}", function.name);
+    }
 }
 
 #[test]
-fn exp_and_silu_stay_within_their_error() {
-    // Every 1009th float, all signs and exponents.
-    for bits in (0..=u32::MAX).step_by(1009) {
-        let x = f32::from_bits(bits);
-        if x.is_nan() {
-            assert!(exp(x).is_nan() && silu(x).is_nan());
-            continue;
+fn every_implementation_gives_those_bits() {
+    for implementation in Implementation::available() {
+        let mut vectorised = Vec::new();
+        for function in &FUNCTIONS {
+            let Some(checksum) = function.checksum_of(implementation, Inputs::Spread) else { continue };
+            assert_eq!(checksum, function.known.spread, "{}, {implementation}", function.name);
+            vectorised.push(function.name);
         }
-        let truth = f64::from(x).exp();
-        if truth < f64::from(f32::MAX) {
-            assert!(ulps(exp(x), truth) <= EXP_ULP, "exp({x:e}) = {:e}", exp(x));
-        } else {
-            assert_eq!(exp(x), f32::INFINITY, "exp({x:e})");
-        }
-        let truth = f64::from(x) / (1.0 + (-f64::from(x)).exp());
-        if x < -88.722_83 {
-            // exp(−g) is infinite there, by definition.
-            assert!(silu(x) == 0.0 || x.is_infinite() && silu(x).is_nan());
-        } else if x.is_finite() {
-            assert!(ulps(silu(x), truth) <= SILU_ULP, "silu({x:e}) = {:e}", silu(x));
+        assert_eq!(vectorised, ["exp", "silu"], "{implementation}");
+    }
+}
+
+#[test]
+fn the_pages_print_what_the_sweep_found() {
+    for function in &FUNCTIONS {
+        let all = function.known.all;
+        let row =
+            format!("| {} | {:.4} | {} | {:016x} |", function.name, all.ulp, all.not_nearest, all.checksum);
+        for page in [include_str!("../../../docs/NUMERICS.md"), include_str!("mod.rs")] {
+            assert!(page.contains(&row), "missing:\n{row}");
         }
     }
 }
 
-/// Any change of any result here is a new version of the spec.
 #[test]
-fn every_bit_of_exp_and_silu_is_pinned() {
-    let sum = |f: fn(f32) -> f32| {
-        let add = |sum: u64, bits: u32| {
-            let y = f(f32::from_bits(bits));
-            let y = if y.is_nan() { 0 } else { y.to_bits() };
-            sum.wrapping_add(u64::from(y).wrapping_mul(u64::from(bits) | 1))
-        };
-        (0..=u32::MAX).step_by(1009).fold(0, add)
-    };
-    assert_eq!((sum(exp), sum(silu)), (2_110_937_878_563_300_747, 15_451_173_392_006_226_337));
-}
-
-#[test]
-fn exp_at_its_edges() {
+fn single_functions_at_their_edges() {
     assert_eq!(exp(0.0).to_bits(), exp(-0.0).to_bits());
     assert_eq!(exp(0.0), 1.0);
     assert_eq!(exp(f32::INFINITY), f32::INFINITY);
@@ -59,9 +53,17 @@ fn exp_at_its_edges() {
     assert_eq!(exp(-103.98).to_bits(), 0);
     assert_eq!(exp(88.722_83), f32::from_bits(0x7f7f_ff84));
     assert_eq!(exp(88.722_84), f32::INFINITY);
+    assert_eq!((sigmoid(0.0), sigmoid(-0.0), sigmoid(f32::INFINITY)), (0.5, 0.5, 1.0));
+    // exp(−x) is infinite from there on.
+    assert_eq!(sigmoid(-88.722_84).to_bits(), 0);
+    assert!(sigmoid(-88.722_83) > 0.0);
+    assert_eq!(sigmoid(f32::NEG_INFINITY).to_bits(), 0);
     assert_eq!(silu(-0.0).to_bits(), (-0.0f32).to_bits());
+    assert_eq!(silu(-88.722_84).to_bits(), (-0.0f32).to_bits());
+    assert!(exp(f32::NAN).is_nan() && sigmoid(f32::NAN).is_nan() && silu(f32::NAN).is_nan());
 }
 
+/// The sweep takes f32; these are mostly none.
 #[test]
 fn double_functions_are_within_an_ulp_of_the_library() {
     // The library is within an ulp of the truth, so two of each other at most.
