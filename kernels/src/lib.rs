@@ -21,7 +21,7 @@ pub mod weights;
 
 pub use block::{Block, Half};
 pub use cpu::Implementation;
-pub use engine::{BlockOutput, Engine, KvCache, Logits, PIECE, Place, Slice, Tap, Want};
+pub use engine::{BlockOutput, Edit, Engine, KvCache, Logits, PIECE, Place, Slice, Tap, Want};
 pub use error::ComputeError;
 pub use geometry::Geometry;
 pub use graph::BlockGraph;

@@ -159,8 +159,8 @@ impl<'a> Matrix<'a> {
         }
     }
 
-    /// The weights of output `n`, `k` of them: what [`Matrix::at`] gives, faster.
-    pub(crate) fn row(&self, n: usize, out: &mut [f32]) {
+    /// The weights of output `n` (counting padding), `k` of them into `out`: what [`Matrix::at`] gives, faster.
+    pub fn row(&self, n: usize, out: &mut [f32]) {
         if self.format.is_float() {
             for (k, w) in out.iter_mut().enumerate() {
                 *w = self.at(n, k);

@@ -1,5 +1,6 @@
 //! The whole model as the numeric contract writes it down: one position after the other, no cache pages, no
 //! tiles, no threads. What every engine is compared with, bit for bit. Slow: some seconds a token on a real model.
+//! Its parts check single rows of a pass, and give what the kernels never write down, such as attention weights.
 
 use crate::cpu::scalar::{dot_r1, quantise_block, r1, rms_norm, rope, softmax};
 use crate::geometry::Geometry;
@@ -53,10 +54,50 @@ fn normed(x: &[f32], gain: &[f32], g: &Geometry) -> Vec<f32> {
     y
 }
 
-fn linear(spec: Spec, x: &[f32], w: Matrix<'_>, outputs: usize) -> Vec<f32> {
+/// The logits of `tokens`, each below the vocabulary's size, that follow from a row of the last residual stream.
+pub fn logits_of(model: &PackedModel<'_>, stream: &[f32], tokens: &[usize]) -> Vec<f32> {
+    outputs(model.spec, &final_norm(model, stream), model.lm_head, tokens.iter().copied())
+}
+
+/// The final norm of a row of the residual stream.
+pub fn final_norm(model: &PackedModel<'_>, stream: &[f32]) -> Vec<f32> {
+    normed(stream, model.final_norm, &model.geometry)
+}
+
+/// What one head pays to each position, of its rotated query and the rotated keys up to its own: the softmax of
+/// the scaled products, divided out. The kernels divide the weighted sum instead.
+pub fn attention_weights<'k>(q: &[f32], keys: impl Iterator<Item = &'k [f32]>) -> Vec<f32> {
+    let (mut p, denominator) = exponentials(q, keys);
+    p.iter_mut().for_each(|p| *p /= denominator);
+    p
+}
+
+/// The context of one head: of its rotated query, the rotated keys and the values up to its position.
+pub fn attention_context<'k>(
+    q: &[f32],
+    keys: impl Iterator<Item = &'k [f32]>,
+    values: &[&[f32]],
+) -> Vec<f32> {
+    let (p, denominator) = exponentials(q, keys);
+    (0..q.len()).map(|d| r1(p.len(), |t| p[t], |t| values[t][d]) / denominator).collect()
+}
+
+/// exp(score − largest) of each position, and their sum.
+fn exponentials<'k>(q: &[f32], keys: impl Iterator<Item = &'k [f32]>) -> (Vec<f32>, f32) {
+    let mut p: Vec<f32> = keys.map(|k| r1(q.len(), |d| q[d], |d| k[d])).collect();
+    let denominator = softmax(&mut p, 1.0 / (q.len() as f32).sqrt());
+    (p, denominator)
+}
+
+fn linear(spec: Spec, x: &[f32], w: Matrix<'_>, n: usize) -> Vec<f32> {
+    outputs(spec, x, w, 0..n)
+}
+
+/// Some outputs of a product.
+fn outputs(spec: Spec, x: &[f32], w: Matrix<'_>, which: impl Iterator<Item = usize>) -> Vec<f32> {
     let bits = spec.activations();
     if bits == Activations::F32 {
-        return (0..outputs).map(|n| r1(w.k, |k| x[k], |k| w.at(n, k))).collect();
+        return which.map(|n| r1(w.k, |k| x[k], |k| w.at(n, k))).collect();
     }
     // Integers and scale of each block of x.
     let blocks: Vec<([i16; BLOCK], f32)> = x
@@ -76,7 +117,7 @@ fn linear(spec: Spec, x: &[f32], w: Matrix<'_>, outputs: usize) -> Vec<f32> {
         };
         dot_r1(blocks.len(), block, |b| (blocks[b].1, blocks[b].0.iter().map(|&q| i32::from(q)).sum()))
     };
-    (0..outputs).map(one).collect()
+    which.map(one).collect()
 }
 
 fn rotated(heads: &[f32], model: &PackedModel<'_>, position: usize) -> Vec<f32> {
@@ -94,9 +135,8 @@ fn attention(g: &Geometry, q: &[f32], keys: &[Vec<f32>], values: &[Vec<f32>]) ->
     let mut context = Vec::with_capacity(q.len());
     for (head, q) in q.chunks(dim).enumerate() {
         let at = head / (g.heads / g.kv_heads) * dim;
-        let mut p: Vec<f32> = keys.iter().map(|k| r1(dim, |d| q[d], |d| k[at + d])).collect();
-        let denominator = softmax(&mut p, 1.0 / (dim as f32).sqrt());
-        context.extend((0..dim).map(|d| r1(p.len(), |t| p[t], |t| values[t][at + d]) / denominator));
+        let values: Vec<&[f32]> = values.iter().map(|v| &v[at..at + dim]).collect();
+        context.extend(attention_context(q, keys.iter().map(|k| &k[at..at + dim]), &values));
     }
     context
 }

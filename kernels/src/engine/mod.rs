@@ -2,6 +2,7 @@
 //! Knows no text and no sampling rule.
 
 pub(crate) mod cache;
+mod edit;
 mod logits;
 mod pass;
 mod plan;
@@ -13,6 +14,7 @@ mod work;
 use std::sync::{Mutex, PoisonError};
 
 pub use cache::{KvCache, PIECE};
+pub use edit::Edit;
 pub use logits::Logits;
 pub use tap::{BlockOutput, Place, Tap};
 
@@ -111,6 +113,18 @@ impl Engine {
         logits: &mut Logits,
         tap: Option<Tap<'_>>,
     ) -> Result<(), ComputeError> {
+        self.edited(model, batch, logits, tap, None)
+    }
+
+    /// [`Engine::observed`] with an intervention. The caches then hold what followed from it.
+    pub fn edited(
+        &self,
+        model: &PackedModel<'_>,
+        batch: &mut [Slice<'_>],
+        logits: &mut Logits,
+        tap: Option<Tap<'_>>,
+        edit: Option<Edit<'_>>,
+    ) -> Result<(), ComputeError> {
         // A panicking observer leaves nothing half-done that the next call reads.
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let State { team, scratch, plan, graph } = &mut *state;
@@ -129,8 +143,8 @@ impl Engine {
         while plan.fill(batch, &mut slice, &mut offset, MAX_ROWS) {
             plan.cut(&model.geometry, team.size());
             let mut pass = Pass::new(model, self.kernels, schedule, plan, scratch, logits)?;
-            if let Some(fault) = pass.run(team, tap)? {
-                let first = name_the_first(&mut pass, team, schedule)?;
+            if let Some(fault) = pass.run(team, tap, edit)? {
+                let first = name_the_first(&mut pass, team, schedule, edit)?;
                 return Err(first.unwrap_or_else(|| fault.to_error(plan, schedule)));
             }
             logits.filled += plan.wanted.len();
@@ -148,6 +162,7 @@ fn name_the_first(
     pass: &mut Pass<'_>,
     team: &Team,
     schedule: &[Block],
+    edit: Option<Edit<'_>>,
 ) -> Result<Option<ComputeError>, ComputeError> {
     // By block, then by place, whichever thread comes upon it.
     let first: Mutex<Option<(usize, Place, usize, f32)>> = Mutex::new(None);
@@ -165,7 +180,7 @@ fn name_the_first(
             }
         }
     };
-    pass.run(team, Some(Tap { wants: &|block| block != Block::Sample, see: &see }))?;
+    pass.run(team, Some(Tap { wants: &|block| block != Block::Sample, see: &see }), edit)?;
     let first = first.into_inner().unwrap_or_else(PoisonError::into_inner);
     Ok(first.map(|(block, place, element, value)| not_finite(schedule[block], place, element, value)))
 }

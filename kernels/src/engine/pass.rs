@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use super::edit::Edit;
 use super::plan::Plan;
 use super::show::gathered;
 use super::tap::Tap;
@@ -220,8 +221,14 @@ impl<'a> Pass<'a> {
         })
     }
 
-    /// Computes all blocks, and shows the tap those it wants. Returns the first bad value that was noticed.
-    pub fn run(&mut self, team: &Team, tap: Option<Tap<'_>>) -> Result<Option<Fault>, ComputeError> {
+    /// Computes all blocks, hands the edit and then shows the tap those they want. Returns the first bad value
+    /// that was noticed.
+    pub fn run(
+        &mut self,
+        team: &Team,
+        tap: Option<Tap<'_>>,
+        edit: Option<Edit<'_>>,
+    ) -> Result<Option<Fault>, ComputeError> {
         let shown: Vec<bool> =
             tap.map_or_else(Vec::new, |tap| self.schedule.iter().map(|&block| (tap.wants)(block)).collect());
         let gathers = |(&block, &shown): (&Block, &bool)| shown && gathered(block);
@@ -240,6 +247,12 @@ impl<'a> Pass<'a> {
                 unsafe { this.compute(t, index, block) };
                 let last = block == Block::LmHead && shown.get(index) == Some(&true);
                 if sync_after(block, this.rows, wanted) || last {
+                    this.barrier.wait();
+                }
+                if let Some(edit) = edit.filter(|edit| Edit::allows(block) && (edit.wants)(block)) {
+                    // SAFETY: every thread has finished the block (a block that allows edits is one that all wait
+                    // for), and none reads it before the barrier below.
+                    unsafe { this.edit(t, block, edit) };
                     this.barrier.wait();
                 }
                 let Some(tap) = tap else { continue };
@@ -360,6 +373,10 @@ mod tests {
         }
         // Every block but the last is shown once.
         assert_eq!(looks, 5 * (schedule.len() - 1));
+        // And a block that an edit may change is one that all wait for, so that it is whole.
+        for &block in schedule.iter().filter(|&&block| Edit::allows(block)) {
+            assert!(sync_after(block, 1, 0), "{block}");
+        }
         assert_eq!(finished(6, Block::Residual { layer: 0, half: Half::Attention }), 5..7);
     }
 }

@@ -1,8 +1,10 @@
-//! What a tap is shown: a block's output as rows, gathered where the kernels keep it in another order.
+//! What a tap is shown and an edit is handed: a block's output as rows, gathered where the kernels keep it in
+//! another order.
 
 use std::ops::Range;
 
 use super::cache::keys_at;
+use super::edit::Edit;
 use super::pass::{Pass, Plane};
 use super::tap::{BlockOutput, Place, Tap};
 use super::team::share;
@@ -49,6 +51,24 @@ impl Pass<'_> {
         // SAFETY: as above; the rows end after the last one's `width` floats.
         let data = unsafe { std::slice::from_raw_parts(plane.at.add(own.start * plane.pitch), floats) };
         (tap.see)(BlockOutput { block, places: &places[own], data, pitch: plane.pitch, width });
+    }
+
+    /// Hands thread `t`'s share of a finished block's rows to the edit.
+    ///
+    /// # Safety
+    /// All threads have finished the block, and none reads its output before the next barrier.
+    pub unsafe fn edit(&self, t: usize, block: Block, edit: Edit<'_>) {
+        let plane = match block {
+            Block::Embed | Block::Residual { .. } => self.stream,
+            Block::Attention { .. } => self.context,
+            Block::SwiGlu { .. } => self.hidden,
+            _ => return,
+        };
+        for r in share(self.rows, t, self.threads) {
+            // SAFETY: rows are shared out, and nobody else touches them now.
+            let row = unsafe { plane.row_mut(r, 0..block.width(&self.g)) };
+            (edit.change)(block, self.plan.places[r], row);
+        }
     }
 
     /// Floats of the tap's memory per row.
