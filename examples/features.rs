@@ -136,7 +136,9 @@ fn of_logits(logits: &[Vec<f32>]) -> Result<Vec<Value>, Box<dyn Error>> {
         let seen: Result<Vec<_>, _> = tokens.clone().map(|t| token::distribution(row, t)).collect();
         let few: Vec<u32> = tokens.clone().collect();
         let kl_restricted = token::kl_restricted(row, next, &few)?;
-        Ok(json!({ "tokens": few, "seen": seen?, "kl": token::kl(row, next)?, "kl_restricted": kl_restricted }))
+        Ok(
+            json!({ "tokens": few, "seen": seen?, "kl": token::kl(row, next)?, "kl_restricted": kl_restricted }),
+        )
     };
     logits.iter().enumerate().map(of_row).collect()
 }
