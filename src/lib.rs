@@ -2,6 +2,7 @@
 
 pub mod bundle;
 pub mod cli;
+pub mod features;
 pub mod key;
 pub mod measure;
 pub mod model;

@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# Features beside numpy, on a trace of the toy model. Needs Python with venv and pip; where numpy cannot be had it says
+# so and succeeds; PIPE_FEATURES=1 makes that an error.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+not_run() {
+    echo "not run: features beside numpy, because $*" >&2
+    [ -z "${PIPE_FEATURES:-}" ]
+    exit
+}
+
+venv="${XDG_CACHE_HOME:-$HOME/.cache}/pipe-ci/features"
+if ! [ -e "$venv/ready" ]; then
+    python3 -m venv "$venv" || not_run "python3 -m venv failed"
+    "$venv/bin/pip" install --quiet numpy safetensors || not_run "pip could not install numpy"
+    touch "$venv/ready"
+fi
+
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+export PIPE_STORE="$scratch/store"
+cp pipelines/tiny.gguf "$scratch/model.gguf"
+# Some tokens twice, for what looks for earlier ones, and two prompts, for divergences.
+cat > "$scratch/prompts.jsonl" <<'LINES'
+{"id": "twice", "text": "the cat and the hat and the cat"}
+{"id": "other", "prompt": "What is the capital of France?"}
+LINES
+cat > "$scratch/recipe.toml" <<'RECIPE'
+pipeline = { name = "features" }
+[steps]
+model = { op = "file", path = "model.gguf" }
+prompts = { op = "file", path = "prompts.jsonl" }
+tokens = { op = "tokenize", model = "model", prompts = "prompts" }
+answer = { op = "infer", model = "model", tokens = "tokens", max_tokens = 8, trace = "full", logits = true }
+RECIPE
+
+cargo build --locked --quiet --bin pipe --example features
+pipe=target/debug/pipe
+$pipe run "$scratch/recipe.toml" > /dev/null
+for name in trace logits; do
+    $pipe show --output answer/$name.safetensors > "$scratch/$name.safetensors"
+done
+target/debug/examples/features "$scratch/trace.safetensors" "$scratch/logits.safetensors" "$scratch/model.gguf" \
+    > "$scratch/features.json"
+"$venv/bin/python" tests/features.py "$scratch/features.json" "$scratch/trace.safetensors" \
+    "$scratch/logits.safetensors" 4 2 16
