@@ -3,6 +3,7 @@
 pub mod bundle;
 pub mod cli;
 pub mod features;
+pub mod inside;
 pub mod key;
 pub mod measure;
 pub mod model;

@@ -87,7 +87,7 @@ impl<'a> Ablator<'a> {
             for (p, q) in self.whole.iter().zip(&rows) {
                 sum += kl(p, q)?;
             }
-            Ok(sum / self.whole.len().max(1) as f64)
+            Ok::<f64, InsideError>(sum / self.whole.len().max(1) as f64)
         };
         let length = self.record.targets().end.max(1);
         let most = (ROWS / length).clamp(1, VARIANTS);
@@ -112,9 +112,7 @@ impl<'a> Ablator<'a> {
         let ffn = |layer: usize| Component::Ffn { layer }.index(g);
         let wants = |block| match block {
             Block::Embed => any(&|off| off.tokens.contains(&true)),
-            Block::Attention { layer } => {
-                any(&|off| off.components[heads(layer as usize)].contains(&true))
-            }
+            Block::Attention { layer } => any(&|off| off.components[heads(layer as usize)].contains(&true)),
             Block::SwiGlu { layer } => any(&|off| off.components[ffn(layer as usize)]),
             _ => false,
         };
@@ -124,7 +122,8 @@ impl<'a> Ablator<'a> {
                 Block::Embed if off.tokens[place.position] => row.copy_from_slice(&self.embedding),
                 Block::Attention { layer } => {
                     let layer = layer as usize;
-                    for (head, _) in off.components[heads(layer)].iter().enumerate().filter(|(_, off)| **off) {
+                    for (head, _) in off.components[heads(layer)].iter().enumerate().filter(|(_, off)| **off)
+                    {
                         let range = head * g.head_dim..(head + 1) * g.head_dim;
                         row[range.clone()].copy_from_slice(&self.contexts[layer][range]);
                     }
@@ -137,10 +136,9 @@ impl<'a> Ablator<'a> {
         };
         let mut caches: Vec<KvCache> = variants.iter().map(|_| KvCache::new(g)).collect();
         let mut logits = Logits::new();
-        for (tokens, want) in [
-            (&self.record.fed[..targets.start], Want::None),
-            (&self.record.fed[targets.clone()], Want::All),
-        ] {
+        for (tokens, want) in
+            [(&self.record.fed[..targets.start], Want::None), (&self.record.fed[targets.clone()], Want::All)]
+        {
             let mut batch: Vec<Slice<'_>> =
                 caches.iter_mut().map(|cache| Slice { cache, tokens, want }).collect();
             let edit = Edit { wants: &wants, change: &change };

@@ -54,7 +54,9 @@ pub fn attribute(look: &Look<'_>, record: &Record) -> Attribution {
     let mut neurons: Vec<Neuron> = parts
         .iter()
         .enumerate()
-        .flat_map(|(layer, parts)| parts.neurons.iter().enumerate().map(move |(neuron, sum)| (layer, neuron, sum)))
+        .flat_map(|(layer, parts)| {
+            parts.neurons.iter().enumerate().map(move |(neuron, sum)| (layer, neuron, sum))
+        })
         .map(|(layer, neuron, sum)| Neuron { layer, neuron, direct: sum / n })
         .collect();
     let by = |a: &Neuron, b: &Neuron| {

@@ -196,10 +196,7 @@ fn keys_and_values(look: &Look<'_>, record: &mut Record) -> Result<Check, Inside
         }
     };
     let wants = |block| {
-        matches!(
-            block,
-            Block::Qkv { .. } | Block::Rope { .. } | Block::Residual { half: Half::Ffn, .. }
-        )
+        matches!(block, Block::Qkv { .. } | Block::Rope { .. } | Block::Residual { half: Half::Ffn, .. })
     };
     let tokens = [record.fed[last]];
     let slice = Slice { cache: &mut cache, tokens: &tokens, want: Want::None };

@@ -128,3 +128,6 @@ pub fn look(look: &Look<'_>, transcript: &Transcript<'_>) -> Result<Inside, Insi
     inside.unusual = unusual::alone(&inside);
     Ok(inside)
 }
+
+#[cfg(test)]
+mod tests;

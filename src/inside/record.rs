@@ -173,7 +173,9 @@ impl Record {
             let p = place.position;
             let inside = p >= self.start;
             match output.block {
-                Block::Qkv { layer } => self.layers[layer as usize].v.at_mut(p).copy_from_slice(&row[heads + kv..]),
+                Block::Qkv { layer } => {
+                    self.layers[layer as usize].v.at_mut(p).copy_from_slice(&row[heads + kv..])
+                }
                 Block::Rope { layer } => {
                     let layer = &mut self.layers[layer as usize];
                     layer.k.at_mut(p).copy_from_slice(&row[heads..]);

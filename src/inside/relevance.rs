@@ -21,7 +21,11 @@ pub fn relevance(ablator: &Ablator<'_>, attribution: &Attribution) -> Result<Rel
         prompt_kl: rest[0],
         null: rest[1],
         rank_correlation: rank_correlation(&effects, &direct),
-        components: components.into_iter().zip(effects).map(|(component, kl)| Cause { component, kl }).collect(),
+        components: components
+            .into_iter()
+            .zip(effects)
+            .map(|(component, kl)| Cause { component, kl })
+            .collect(),
         tokens,
     })
 }
