@@ -138,7 +138,7 @@ fn looked<T>(
 fn inside_of(packed: &Packed, spec: Spec, options: &Options) -> Inside {
     let model = packed.model(spec);
     let answer = answer(&model, 4);
-    looked(&model, &answer, options, |l, t| look(l, t)).unwrap()
+    looked(&model, &answer, options, look).unwrap()
 }
 
 #[test]
@@ -326,7 +326,7 @@ fn a_prompt_without_tokens_has_no_inside() {
 fn without_an_answer_the_likeliest_token_is_explained() {
     let packed = model(1, Spec::F32, |_| 1.0);
     let model = packed.model(Spec::F32);
-    let inside = looked(&model, &[], &options(), |l, t| look(l, t)).unwrap();
+    let inside = looked(&model, &[], &options(), look).unwrap();
     assert_eq!(inside.attribution.targets.len(), 1);
     assert_eq!(inside.attribution.targets[0].token, answer(&model, 1)[0]);
     assert!(inside.checks.iter().all(|check| check.passed), "{:?}", inside.checks);
