@@ -23,6 +23,7 @@ fn op_version(op: &Op) -> u32 {
         Op::Tokenize(_) => 1,
         Op::Pack(_) => 2,
         Op::Infer(_) => 2,
+        Op::Score(_) => 1,
     }
 }
 
@@ -45,6 +46,7 @@ enum Params<'a> {
     Tokenize { prompts: &'a Prompts },
     Pack(&'a crate::recipe::op::Pack),
     Infer(&'a crate::recipe::op::Infer),
+    Score(&'a crate::recipe::op::Score),
 }
 
 /// The key of a step whose inputs are known. `local` holds the contents a `file` step names, and is empty
@@ -73,6 +75,7 @@ fn preimage<'a>(op: &'a Op, inputs: &'a Inputs, local: &'a BTreeMap<String, Dige
         Op::Tokenize(tokenize) => Params::Tokenize { prompts: &tokenize.prompts },
         Op::Pack(pack) => Params::Pack(pack),
         Op::Infer(infer) => Params::Infer(infer),
+        Op::Score(score) => Params::Score(score),
     };
     let inputs = inputs
         .iter()

@@ -12,5 +12,6 @@ pub mod pipeline;
 pub mod plan;
 pub mod recipe;
 pub mod run;
+pub mod score;
 pub mod specs;
 pub mod trace;

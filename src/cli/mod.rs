@@ -11,6 +11,7 @@ mod plan;
 mod progress;
 mod recipe;
 mod run;
+mod scores;
 mod show;
 mod specs;
 mod store;

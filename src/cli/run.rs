@@ -10,7 +10,7 @@ use pipe_store::Store;
 
 use super::error::{CliError, Exit};
 use super::progress::Progress;
-use super::{Context, out, recipe, show};
+use super::{Context, out, recipe, scores, show};
 use crate::bundle;
 use crate::ops::Device;
 use crate::ops::fetch::FetchEnv;
@@ -138,11 +138,13 @@ fn finish(
         wall_ms: run.wall_ms,
     });
     if let (Some(cid), false) = (&body.bundle, context.out.json) {
-        let outputs = |s: &run::StepRun| {
-            let made = s.outputs.iter().filter(|o| o.name == crate::ops::ANSWERS);
-            made.map(|o| (s.name.clone(), o.artifact.digest)).collect::<Vec<_>>()
+        let named = |name: &str| {
+            let all = run.steps.iter().flat_map(|s| s.outputs.iter().map(move |o| (s, o)));
+            let made = all.filter(|(_, o)| o.name == name);
+            made.map(|(s, o)| (s.name.clone(), o.artifact.digest)).collect::<Vec<_>>()
         };
-        show::answers(run.steps.iter().flat_map(outputs).collect(), store, context.out)?;
+        show::answers(named(crate::ops::ANSWERS), store, context.out)?;
+        scores::tables(named(crate::ops::SCORES), store, context.out)?;
         context.out.line(cid)?;
     }
     context.out.note(format!(

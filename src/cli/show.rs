@@ -6,9 +6,9 @@ use std::str::FromStr;
 use cid::Cid;
 use pipe_store::{Digest, RunEntry, Store, StoreError};
 
-use super::Context;
 use super::error::{CliError, Exit};
 use super::out::{Out, bytes, millis};
+use super::{Context, scores};
 use crate::bundle::{self, Bundle, car};
 use crate::ops::Answers;
 use crate::run::RunBody;
@@ -90,8 +90,12 @@ pub fn main(args: Args, context: &Context) -> Result<Exit, CliError> {
         return Ok(Exit::Ok);
     }
     if let Some(bundle) = &found.bundle {
-        let made = bundle.outputs().filter(|(_, name, _)| *name == crate::ops::ANSWERS);
-        answers(made.map(|(step, _, o)| (step.to_owned(), o.digest)).collect(), &store, context.out)?;
+        let named = |name: &str| {
+            let made = bundle.outputs().filter(|(_, n, _)| *n == name);
+            made.map(|(step, _, o)| (step.to_owned(), o.digest)).collect::<Vec<_>>()
+        };
+        answers(named(crate::ops::ANSWERS), &store, context.out)?;
+        scores::tables(named(crate::ops::SCORES), &store, context.out)?;
         steps(bundle, &found, context.out)?;
     } else if let Some((_, body)) = &found.run {
         for step in &body.steps {
@@ -161,6 +165,10 @@ pub fn answers(mut made: Vec<(String, Digest)>, store: &Store, out: Out) -> Resu
             }
             Err(e) => return Err(e.into()),
         };
+        // Where nothing was generated there is no answer, not an empty one.
+        if answers.answers.iter().all(|answer| answer.tokens.is_empty()) {
+            continue;
+        }
         if several {
             out.line(format!("{step}:"))?;
         }

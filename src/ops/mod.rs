@@ -1,12 +1,14 @@
 //! What steps do: the only place that touches devices and outside sources. Knows no graph and no plan:
 //! a job comes in with its inputs, a done goes out with its outputs.
 
+mod corpus;
 mod download;
 pub mod fetch;
 mod infer;
 mod json;
 pub mod local;
 mod pack;
+mod score;
 mod tokenize;
 
 use std::sync::OnceLock;
@@ -21,7 +23,8 @@ use crate::model::{Bytes, Model, ModelFile};
 use crate::pipeline::Op;
 
 pub use infer::{ANSWERS, Answer, Answers, Outputs, StoppedBy, TRACE, verify};
-pub use tokenize::{TokenizedPrompt, Tokens};
+pub use score::SCORES;
+pub use tokenize::{Continuation, TokenizedPrompt, Tokens};
 
 /// One step's work, as data: what an executor is handed, here or far away.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -139,6 +142,7 @@ pub fn execute(job: &Job, world: &World<'_>, progress: &(dyn Fn(Progress) + Sync
         Op::Tokenize(op) => tokenize::run(op, &job.inputs, world),
         Op::Pack(op) => pack::run(op, &job.inputs, world, progress),
         Op::Infer(op) => infer::run(op, &job.inputs, world, progress),
+        Op::Score(op) => score::run(op, &job.inputs, world, progress),
     }
 }
 

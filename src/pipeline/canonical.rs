@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::recipe::op::{Expected, Infer, Op, Pack, Source, Tokenize};
+use crate::recipe::op::{Expected, Infer, Op, Pack, Score, Source, Tokenize};
 
 use super::Pipeline;
 
@@ -41,6 +41,7 @@ pub enum CanonicalOp {
     Tokenize(Tokenize),
     Pack(Pack),
     Infer(Infer),
+    Score(Score),
 }
 
 /// A fetched file: its hash, and the public sources in the order they are tried.
@@ -88,5 +89,6 @@ fn canonical_op(op: &Op) -> CanonicalOp {
         Op::Tokenize(tokenize) => CanonicalOp::Tokenize(tokenize.clone()),
         Op::Pack(pack) => CanonicalOp::Pack(*pack),
         Op::Infer(infer) => CanonicalOp::Infer(infer.clone()),
+        Op::Score(score) => CanonicalOp::Score(score.clone()),
     }
 }

@@ -7,8 +7,10 @@ use std::path::Path;
 
 use petgraph::graph::{DiGraph, NodeIndex};
 
-use crate::recipe::op::Pack;
-use crate::recipe::{Diagnostic, Mistake, Op, Recipe, diagnostics};
+use pipe_kernels::Spec;
+
+use crate::recipe::op::{Pack, Score};
+use crate::recipe::{Diagnostic, Entry, Mistake, Op, Recipe, Reference, diagnostics};
 
 use super::order::order;
 use super::resolve::{Resolved, output_name, resolve};
@@ -54,6 +56,10 @@ fn readable(path: &Path) -> io::Result<()> {
     }
 }
 
+/// Outputs of `infer` that a score takes.
+const ANSWERS: &str = "answers.json";
+const LIKELIHOOD: &str = "log_likelihood.json";
+
 /// A name, its op, and its inputs as (port, producer's name, output).
 type Node<'r> = (String, Op, Vec<(&'static str, String, Option<&'r str>)>);
 
@@ -68,16 +74,16 @@ fn freeze(recipe: &Recipe, edges: &[Resolved<'_>]) -> Pipeline {
         while let Some(edge) = edges.next_if(|edge| edge.to == number) {
             let reference = edge.reference;
             let output = reference.output.as_deref();
-            if let (Op::Infer(infer), "model") = (&op, reference.port) {
-                // A step's name has no dot, so this one is free.
-                let pack = Pack { width: infer.spec.width(), through: infer.weights };
-                let through = pack.through.map_or_else(String::new, |width| format!("-of-{width}"));
-                let name = format!("{}.pack-{}{through}", output_name(reference), pack.width);
-                packs.entry(name.clone()).or_insert_with(|| {
-                    let input = ("model", reference.step.clone(), output);
-                    (name.clone(), Op::Pack(pack), vec![input])
-                });
-                inputs.push(("packed", name, None));
+            match (&op, reference.port) {
+                (Op::Infer(infer), "model") => {
+                    let pack = Pack { width: infer.spec.width(), through: infer.weights };
+                    inputs.push(("packed", packed(pack, reference, &mut packs), None));
+                }
+                (Op::Score(score), "of") => {
+                    scored(score, &recipe.entries[edge.from], &mut inputs, &mut packs);
+                    continue;
+                }
+                _ => {}
             }
             inputs.push((reference.port, reference.step.clone(), output));
         }
@@ -87,6 +93,47 @@ fn freeze(recipe: &Recipe, edges: &[Resolved<'_>]) -> Pipeline {
     nodes.extend(packs.into_values());
     nodes.sort_by(|a, b| a.0.cmp(&b.0));
     assemble(&recipe.name, nodes)
+}
+
+/// The name of the step that packs a model so, which is added when it is not there.
+fn packed<'r>(pack: Pack, model: &'r Reference, packs: &mut BTreeMap<String, Node<'r>>) -> String {
+    // A step's name has no dot, so this one is free.
+    let through = pack.through.map_or_else(String::new, |width| format!("-of-{width}"));
+    let name = format!("{}.pack-{}{through}", output_name(model), pack.width);
+    packs.entry(name.clone()).or_insert_with(|| {
+        let input = ("model", model.step.clone(), model.output.as_deref());
+        (name.clone(), Op::Pack(pack), vec![input])
+    });
+    name
+}
+
+/// What a score takes of an inference: what it left, what it was given, and the weights that say how sure it was.
+fn scored<'r>(
+    score: &Score,
+    of: &'r Entry,
+    inputs: &mut Vec<(&'static str, String, Option<&'r str>)>,
+    packs: &mut BTreeMap<String, Node<'r>>,
+) {
+    // Without mistakes it is an infer step.
+    let Some(Op::Infer(infer)) = &of.op else { return };
+    inputs.push(("answers", of.name.clone(), Some(ANSWERS)));
+    if infer.log_likelihood {
+        inputs.push(("likelihood", of.name.clone(), Some(LIKELIHOOD)));
+    }
+    for reference in &of.references {
+        match reference.port {
+            "tokens" => inputs.push(("tokens", reference.step.clone(), reference.output.as_deref())),
+            "model" if infer.max_tokens > 0 => {
+                let pack = Pack { width: infer.spec.width(), through: infer.weights };
+                inputs.push(("packed", packed(pack, reference, packs), None));
+                if score.kl_to_f32 {
+                    let pack = Pack { width: Spec::F32.width(), through: None };
+                    inputs.push(("packed_f32", packed(pack, reference, packs), None));
+                }
+            }
+            _ => {}
+        }
+    }
 }
 
 /// Nodes sorted by name to the graph.

@@ -66,6 +66,7 @@ fn stranger<'r>(
 fn servers(port: &str) -> &'static [Kind] {
     match port {
         "tokens" => &[Kind::Tokenize],
+        "of" => &[Kind::Infer],
         _ => &[Kind::Fetch, Kind::File],
     }
 }
@@ -84,6 +85,7 @@ fn candidates(entries: &[Entry], port: &str) -> String {
 fn ops(port: &str) -> &'static str {
     match port {
         "tokens" => "a tokenize step",
+        "of" => "an infer step",
         _ => "a fetch or file step",
     }
 }
@@ -101,6 +103,10 @@ fn misfit(entries: &[Entry], edge: &Resolved<'_>) -> Option<Mistake> {
         let mistake = Mistake::new(reference.span, message).expected(ops(port));
         return Some(mistake.related(producer.span, "it is here").hint(candidates(entries, port)));
     }
+    if let ("of", Some(output)) = (port, &reference.output) {
+        let message = format!("`of` takes the whole step `{}`, not its `{output}`", producer.name);
+        return Some(Mistake::new(reference.span, message).expected(&producer.name));
+    }
     let Some(Op::Fetch(fetch)) = &producer.op else { return None };
     let names: Vec<&str> = fetch.files.iter().map(|file| file.name.as_str()).collect();
     let shown = |name: &str| format!("`{}.{}`", producer.name, name);
@@ -113,8 +119,8 @@ fn misfit(entries: &[Entry], edge: &Resolved<'_>) -> Option<Mistake> {
             Some(mistake.hint(format!("its outputs are {}", outputs())).maybe_hint(near))
         }
         // A model may be a folder of files; prompts are one file.
-        None if port == "prompts" && names.len() > 1 => {
-            let message = format!("step `{}` has {} files, `prompts` takes one", producer.name, names.len());
+        None if matches!(port, "prompts" | "references") && names.len() > 1 => {
+            let message = format!("step `{}` has {} files, `{port}` takes one", producer.name, names.len());
             let wanted = format!("{}.FILE", producer.name);
             Some(
                 Mistake::new(reference.span, message).expected(wanted).hint(format!("such as {}", outputs())),

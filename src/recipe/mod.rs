@@ -9,6 +9,7 @@ mod infer;
 mod near;
 pub mod op;
 mod render;
+mod score;
 mod sections;
 mod source;
 mod span;
@@ -70,10 +71,11 @@ pub enum Kind {
     File,
     Tokenize,
     Infer,
+    Score,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 4] = [Kind::Fetch, Kind::File, Kind::Tokenize, Kind::Infer];
+    pub const ALL: [Kind; 5] = [Kind::Fetch, Kind::File, Kind::Tokenize, Kind::Infer, Kind::Score];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -81,6 +83,7 @@ impl Kind {
             Kind::File => "file",
             Kind::Tokenize => "tokenize",
             Kind::Infer => "infer",
+            Kind::Score => "score",
         }
     }
 }

@@ -7,6 +7,8 @@ use pipe_kernels::{Sampler, Spec, Width};
 use pipe_store::Digest;
 use serde::{Deserialize, Serialize};
 
+pub use crate::score::{Bootstrap, Matching};
+
 /// What a step does, with its parameters. Inputs are edges of the graph, not fields.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "op", rename_all = "snake_case")]
@@ -16,6 +18,7 @@ pub enum Op {
     Tokenize(Tokenize),
     Pack(Pack),
     Infer(Infer),
+    Score(Score),
 }
 
 impl Op {
@@ -27,6 +30,7 @@ impl Op {
             Op::Tokenize(_) => "tokenize",
             Op::Pack(_) => "pack",
             Op::Infer(_) => "infer",
+            Op::Score(_) => "score",
         }
     }
 }
@@ -139,6 +143,21 @@ pub struct Infer {
     pub log_likelihood: bool,
     /// How much of the inside is hashed and kept.
     pub trace: TraceLevel,
+}
+
+/// Scores of an `infer` step. Ports: `answers`, `tokens`; `likelihood` when it keeps log-likelihoods; `packed` when it
+/// generates, and `packed_f32` to compare with f32; `references` and `introspection` when the recipe names them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Score {
+    /// The infer step's name, as the scores carry it.
+    pub of: String,
+    /// References of every prompt, where no file has them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected: Option<Vec<String>>,
+    pub matching: Matching,
+    pub bootstrap: Bootstrap,
+    /// Also compute the answers' tokens with f32@1, and the divergence from it.
+    pub kl_to_f32: bool,
 }
 
 /// How much of the inside of an inference is hashed and kept. Each level contains the one before.
