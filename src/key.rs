@@ -24,6 +24,8 @@ fn op_version(op: &Op) -> u32 {
         Op::Pack(_) => 2,
         Op::Infer(_) => 2,
         Op::Score(_) => 1,
+        Op::Introspect(_) => 1,
+        Op::Checksum(_) => 1,
     }
 }
 
@@ -47,6 +49,8 @@ enum Params<'a> {
     Pack(&'a crate::recipe::op::Pack),
     Infer(&'a crate::recipe::op::Infer),
     Score(&'a crate::recipe::op::Score),
+    Introspect(&'a crate::recipe::op::Introspect),
+    Checksum(&'a crate::recipe::op::Checksum),
 }
 
 /// The key of a step whose inputs are known. `local` holds the contents a `file` step names, and is empty
@@ -76,6 +80,8 @@ fn preimage<'a>(op: &'a Op, inputs: &'a Inputs, local: &'a BTreeMap<String, Dige
         Op::Pack(pack) => Params::Pack(pack),
         Op::Infer(infer) => Params::Infer(infer),
         Op::Score(score) => Params::Score(score),
+        Op::Introspect(introspect) => Params::Introspect(introspect),
+        Op::Checksum(checksum) => Params::Checksum(checksum),
     };
     let inputs = inputs
         .iter()

@@ -69,7 +69,7 @@ fn carried(op: &Op, artifact: &Artifact) -> bool {
     match op {
         Op::Fetch(_) | Op::Pack(_) => false,
         Op::File(_) => artifact.length <= CARRY_FILE_MAX,
-        Op::Tokenize(_) | Op::Infer(_) | Op::Score(_) => true,
+        Op::Tokenize(_) | Op::Infer(_) | Op::Score(_) | Op::Introspect(_) | Op::Checksum(_) => true,
     }
 }
 

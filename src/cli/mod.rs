@@ -9,6 +9,7 @@ mod model;
 mod out;
 mod plan;
 mod progress;
+mod prove;
 mod recipe;
 mod run;
 mod scores;
@@ -69,6 +70,9 @@ enum Command {
     Explain(explain::Args),
     Show(show::Args),
     Verify(verify::Args),
+    Prove(prove::ProveArgs),
+    #[command(name = "check-proof")]
+    CheckProof(prove::CheckArgs),
     Log(log::Args),
     Export(transport::ExportArgs),
     Import(transport::ImportArgs),
@@ -129,6 +133,8 @@ fn dispatch(command: Command, context: &Context) -> Result<Exit, CliError> {
         Command::Explain(args) => explain::main(args, context),
         Command::Show(args) => show::main(args, context),
         Command::Verify(args) => verify::main(args, context),
+        Command::Prove(args) => prove::prove(args, context),
+        Command::CheckProof(args) => prove::check(args, context),
         Command::Log(args) => log::main(args, context),
         Command::Export(args) => transport::export(args, context),
         Command::Import(args) => transport::import(args, context),

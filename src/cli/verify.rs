@@ -128,24 +128,13 @@ impl Step<'_> {
             World { store, device, fetch: &fetch, partial: &partial, cancel: &cancel, prefixes: None };
         let bar = context.out.stderr_is_rich().then(|| progress::bar(self.name));
         let tell = |beat| bar.iter().for_each(|bar: &ProgressBar| progress::beat(bar, beat));
-        let verified = ops::verify(self.op, &self.inputs(), &self.outputs(), &world, &tell);
+        let verified =
+            ops::verify(self.op, &inputs(self.bundle, self.sealed), &self.outputs(), &world, &tell);
         bar.iter().for_each(ProgressBar::finish_and_clear);
         verified.map_err(|e| {
             let exit = if e.is_store() { Exit::Store } else { Exit::Step };
             CliError::new(exit, format!("step `{}`: {e}", self.name))
         })
-    }
-
-    fn inputs(&self) -> Inputs {
-        let named = |digest: &Digest| {
-            let made = self.bundle.outputs().find(|(_, _, output)| output.digest == *digest);
-            let unknown = || Artifact { digest: *digest, length: 0, media_type: String::new() };
-            made.map_or_else(unknown, |(_, _, output)| artifact(output))
-        };
-        let files = |files: &BTreeMap<String, Digest>| {
-            files.iter().map(|(name, digest)| (name.clone(), named(digest))).collect()
-        };
-        self.sealed.inputs.iter().map(|(port, named)| (port.clone(), files(named))).collect()
     }
 
     fn outputs(&self) -> Outputs {
@@ -187,6 +176,19 @@ impl Step<'_> {
         context.out.line(format!("    expected {}", first.what.expected()))?;
         context.out.line(format!("    found    {}", first.what.found()))
     }
+}
+
+/// What a step of a bundle took.
+pub fn inputs(bundle: &Bundle, sealed: &SealedStep) -> Inputs {
+    let named = |digest: &Digest| {
+        let made = bundle.outputs().find(|(_, _, output)| output.digest == *digest);
+        let unknown = || Artifact { digest: *digest, length: 0, media_type: String::new() };
+        made.map_or_else(unknown, |(_, _, output)| artifact(output))
+    };
+    let files = |files: &BTreeMap<String, Digest>| {
+        files.iter().map(|(name, digest)| (name.clone(), named(digest))).collect()
+    };
+    sealed.inputs.iter().map(|(port, named)| (port.clone(), files(named))).collect()
 }
 
 fn artifact(output: &SealedOutput) -> Artifact {

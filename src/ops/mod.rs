@@ -1,10 +1,12 @@
 //! What steps do: the only place that touches devices and outside sources. Knows no graph and no plan:
 //! a job comes in with its inputs, a done goes out with its outputs.
 
+pub mod checksum;
 mod corpus;
 mod download;
 pub mod fetch;
 mod infer;
+pub mod introspect;
 mod json;
 pub mod local;
 mod pack;
@@ -143,6 +145,8 @@ pub fn execute(job: &Job, world: &World<'_>, progress: &(dyn Fn(Progress) + Sync
         Op::Pack(op) => pack::run(op, &job.inputs, world, progress),
         Op::Infer(op) => infer::run(op, &job.inputs, world, progress),
         Op::Score(op) => score::run(op, &job.inputs, world, progress),
+        Op::Introspect(op) => introspect::run(op, &job.inputs, world, progress),
+        Op::Checksum(op) => checksum::run(op, &job.inputs, world),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::recipe::op::{Expected, Infer, Op, Pack, Score, Source, Tokenize};
+use crate::recipe::op::{Checksum, Expected, Infer, Introspect, Op, Pack, Score, Source, Tokenize};
 
 use super::Pipeline;
 
@@ -42,6 +42,8 @@ pub enum CanonicalOp {
     Pack(Pack),
     Infer(Infer),
     Score(Score),
+    Introspect(Introspect),
+    Checksum(Checksum),
 }
 
 /// A fetched file: its hash, and the public sources in the order they are tried.
@@ -90,5 +92,7 @@ fn canonical_op(op: &Op) -> CanonicalOp {
         Op::Pack(pack) => CanonicalOp::Pack(*pack),
         Op::Infer(infer) => CanonicalOp::Infer(infer.clone()),
         Op::Score(score) => CanonicalOp::Score(score.clone()),
+        Op::Introspect(introspect) => CanonicalOp::Introspect(introspect.clone()),
+        Op::Checksum(checksum) => CanonicalOp::Checksum(checksum.clone()),
     }
 }

@@ -1,5 +1,6 @@
 //! Recipe to Pipeline: references become edges, and a `pack` step is put in front of `infer`.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::io;
@@ -9,7 +10,7 @@ use petgraph::graph::{DiGraph, NodeIndex};
 
 use pipe_kernels::Spec;
 
-use crate::recipe::op::{Pack, Score};
+use crate::recipe::op::{Checksum, Introspect, Pack, Score};
 use crate::recipe::{Diagnostic, Entry, Mistake, Op, Recipe, Reference, diagnostics};
 
 use super::order::order;
@@ -61,36 +62,52 @@ const ANSWERS: &str = "answers.json";
 const LIKELIHOOD: &str = "log_likelihood.json";
 
 /// A name, its op, and its inputs as (port, producer's name, output).
-type Node<'r> = (String, Op, Vec<(&'static str, String, Option<&'r str>)>);
+type Node<'r> = (String, Op, Vec<Feed<'r>>);
+
+/// Port, producer's name, and which of its outputs.
+type Feed<'r> = (Cow<'static, str>, String, Option<&'r str>);
 
 fn freeze(recipe: &Recipe, edges: &[Resolved<'_>]) -> Pipeline {
     let mut nodes: Vec<Node<'_>> = Vec::with_capacity(recipe.entries.len() + 8);
     let mut packs: BTreeMap<String, Node<'_>> = BTreeMap::new();
+    let mut checksums: BTreeMap<String, Node<'_>> = BTreeMap::new();
     let mut edges = edges.iter().peekable();
     for (number, entry) in recipe.entries.iter().enumerate() {
         // Without mistakes every entry has its op.
-        let Some(op) = entry.op.clone() else { continue };
+        let Some(mut op) = entry.op.clone() else { continue };
         let mut inputs = Vec::with_capacity(3);
         while let Some(edge) = edges.next_if(|edge| edge.to == number) {
             let reference = edge.reference;
             let output = reference.output.as_deref();
-            match (&op, reference.port) {
+            match (&mut op, reference.port) {
                 (Op::Infer(infer), "model") => {
                     let pack = Pack { width: infer.spec.width(), through: infer.weights };
-                    inputs.push(("packed", packed(pack, reference, &mut packs), None));
+                    inputs.push(("packed".into(), packed(pack, reference, &mut packs), None));
+                }
+                (Op::Introspect(introspect), "of") => {
+                    let of = &recipe.entries[edge.from];
+                    looked_into(introspect, of, &mut inputs, &mut packs);
+                    sum_up("introspection", of, &entry.name, &mut checksums);
+                    continue;
                 }
                 (Op::Score(score), "of") => {
-                    scored(score, &recipe.entries[edge.from], &mut inputs, &mut packs);
+                    let of = &recipe.entries[edge.from];
+                    scored(score, of, &mut inputs, &mut packs);
+                    sum_up("scores", of, &entry.name, &mut checksums);
                     continue;
                 }
                 _ => {}
             }
-            inputs.push((reference.port, reference.step.clone(), output));
+            inputs.push((reference.port.into(), reference.step.clone(), output));
         }
         inputs.sort();
         nodes.push((entry.name.clone(), op, inputs));
     }
     nodes.extend(packs.into_values());
+    for (_, _, inputs) in checksums.values_mut() {
+        inputs.sort();
+    }
+    nodes.extend(checksums.into_values());
     nodes.sort_by(|a, b| a.0.cmp(&b.0));
     assemble(&recipe.name, nodes)
 }
@@ -101,7 +118,7 @@ fn packed<'r>(pack: Pack, model: &'r Reference, packs: &mut BTreeMap<String, Nod
     let through = pack.through.map_or_else(String::new, |width| format!("-of-{width}"));
     let name = format!("{}.pack-{}{through}", output_name(model), pack.width);
     packs.entry(name.clone()).or_insert_with(|| {
-        let input = ("model", model.step.clone(), model.output.as_deref());
+        let input = ("model".into(), model.step.clone(), model.output.as_deref());
         (name.clone(), Op::Pack(pack), vec![input])
     });
     name
@@ -111,29 +128,61 @@ fn packed<'r>(pack: Pack, model: &'r Reference, packs: &mut BTreeMap<String, Nod
 fn scored<'r>(
     score: &Score,
     of: &'r Entry,
-    inputs: &mut Vec<(&'static str, String, Option<&'r str>)>,
+    inputs: &mut Vec<Feed<'r>>,
     packs: &mut BTreeMap<String, Node<'r>>,
 ) {
     // Without mistakes it is an infer step.
     let Some(Op::Infer(infer)) = &of.op else { return };
-    inputs.push(("answers", of.name.clone(), Some(ANSWERS)));
+    inputs.push(("answers".into(), of.name.clone(), Some(ANSWERS)));
     if infer.log_likelihood {
-        inputs.push(("likelihood", of.name.clone(), Some(LIKELIHOOD)));
+        inputs.push(("likelihood".into(), of.name.clone(), Some(LIKELIHOOD)));
     }
     for reference in &of.references {
         match reference.port {
-            "tokens" => inputs.push(("tokens", reference.step.clone(), reference.output.as_deref())),
+            "tokens" => inputs.push(("tokens".into(), reference.step.clone(), reference.output.as_deref())),
             "model" if infer.max_tokens > 0 => {
                 let pack = Pack { width: infer.spec.width(), through: infer.weights };
-                inputs.push(("packed", packed(pack, reference, packs), None));
+                inputs.push(("packed".into(), packed(pack, reference, packs), None));
                 if score.kl_to_f32 {
                     let pack = Pack { width: Spec::F32.width(), through: None };
-                    inputs.push(("packed_f32", packed(pack, reference, packs), None));
+                    inputs.push(("packed_f32".into(), packed(pack, reference, packs), None));
                 }
             }
             _ => {}
         }
     }
+}
+
+/// What a look inside takes of an inference: all that it left and was given.
+fn looked_into<'r>(
+    introspect: &mut Introspect,
+    of: &'r Entry,
+    inputs: &mut Vec<Feed<'r>>,
+    packs: &mut BTreeMap<String, Node<'r>>,
+) {
+    // Without mistakes it is an infer step.
+    let Some(Op::Infer(infer)) = &of.op else { return };
+    introspect.infer = Some(infer.clone());
+    inputs.push(("answer".into(), of.name.clone(), None));
+    for reference in &of.references {
+        if reference.port == "model" {
+            let pack = Pack { width: infer.spec.width(), through: infer.weights };
+            inputs.push(("packed".into(), packed(pack, reference, packs), None));
+        }
+        inputs.push((reference.port.into(), reference.step.clone(), reference.output.as_deref()));
+    }
+}
+
+/// Has the checksum of an inference cover what another step found out about it. The step that computes it is added
+/// when it is not there.
+fn sum_up(what: &str, of: &Entry, step: &str, checksums: &mut BTreeMap<String, Node<'_>>) {
+    // A step's name has no dot, so this one is free.
+    let name = format!("{}.checksum", of.name);
+    let (_, _, inputs) = checksums.entry(name.clone()).or_insert_with(|| {
+        let op = Op::Checksum(Checksum { of: of.name.clone() });
+        (name, op, vec![("answer".into(), of.name.clone(), None)])
+    });
+    inputs.push((format!("{what}.{step}").into(), step.to_owned(), None));
 }
 
 /// Nodes sorted by name to the graph.

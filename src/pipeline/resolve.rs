@@ -67,6 +67,8 @@ fn servers(port: &str) -> &'static [Kind] {
     match port {
         "tokens" => &[Kind::Tokenize],
         "of" => &[Kind::Infer],
+        "introspection" => &[Kind::Introspect],
+        "baseline" => &[Kind::Introspect, Kind::Fetch, Kind::File],
         _ => &[Kind::Fetch, Kind::File],
     }
 }
@@ -86,6 +88,8 @@ fn ops(port: &str) -> &'static str {
     match port {
         "tokens" => "a tokenize step",
         "of" => "an infer step",
+        "introspection" => "an introspect step",
+        "baseline" => "an introspect, fetch or file step",
         _ => "a fetch or file step",
     }
 }
@@ -97,7 +101,7 @@ fn misfit(entries: &[Entry], edge: &Resolved<'_>) -> Option<Mistake> {
     let kind = producer.kind?;
     let port = reference.port;
     if !servers(port).contains(&kind) {
-        let article = if kind == Kind::Infer { "an" } else { "a" };
+        let article = if matches!(kind, Kind::Infer | Kind::Introspect) { "an" } else { "a" };
         let message =
             format!("`{port}` cannot be `{}`: that is {article} {} step", producer.name, kind.name());
         let mistake = Mistake::new(reference.span, message).expected(ops(port));

@@ -6,6 +6,7 @@
 mod diagnostic;
 mod fetch;
 mod infer;
+mod introspect;
 mod near;
 pub mod op;
 mod render;
@@ -72,10 +73,12 @@ pub enum Kind {
     Tokenize,
     Infer,
     Score,
+    Introspect,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 5] = [Kind::Fetch, Kind::File, Kind::Tokenize, Kind::Infer, Kind::Score];
+    pub const ALL: [Kind; 6] =
+        [Kind::Fetch, Kind::File, Kind::Tokenize, Kind::Infer, Kind::Score, Kind::Introspect];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -84,6 +87,7 @@ impl Kind {
             Kind::Tokenize => "tokenize",
             Kind::Infer => "infer",
             Kind::Score => "score",
+            Kind::Introspect => "introspect",
         }
     }
 }

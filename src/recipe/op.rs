@@ -19,6 +19,8 @@ pub enum Op {
     Pack(Pack),
     Infer(Infer),
     Score(Score),
+    Introspect(Introspect),
+    Checksum(Checksum),
 }
 
 impl Op {
@@ -31,6 +33,8 @@ impl Op {
             Op::Pack(_) => "pack",
             Op::Infer(_) => "infer",
             Op::Score(_) => "score",
+            Op::Introspect(_) => "introspect",
+            Op::Checksum(_) => "checksum",
         }
     }
 }
@@ -158,6 +162,33 @@ pub struct Score {
     pub bootstrap: Bootstrap,
     /// Also compute the answers' tokens with f32@1, and the divergence from it.
     pub kl_to_f32: bool,
+}
+
+/// A look inside an `infer` step. Ports: `answer` (all that it left), `tokens`, `model`, `packed`; `baseline` when the
+/// recipe names one.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Introspect {
+    /// What was inferred; the compiler puts it in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub infer: Option<Infer>,
+    /// Positions that are described, the last of a transcript.
+    pub window: u32,
+    /// Layers whose lens looks at the whole vocabulary.
+    pub lens: Vec<u32>,
+    /// Tokens of an answer whose causes are looked for.
+    pub targets: u32,
+    /// Prompts whose causes are looked for: the first so many.
+    pub causes: u32,
+    /// KL in nats up to which an explanation gives the same answer.
+    pub faithful: f32,
+}
+
+/// One digest of an inference and of all that is known of its inside. Ports: `answer` (all that the `infer` step left),
+/// and for each step of it `introspection.STEP` or `scores.STEP`. Added by the compiler.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Checksum {
+    /// The infer step's name.
+    pub of: String,
 }
 
 /// How much of the inside of an inference is hashed and kept. Each level contains the one before.

@@ -12,7 +12,7 @@ use super::span::Span;
 use super::syntax::{Document, only_section};
 use super::table::{Subject, Table, either, wrong_type};
 use super::{Entry, Kind, Reference};
-use super::{fetch, infer, score, tokenize};
+use super::{fetch, infer, introspect, score, tokenize};
 
 const FILE_KEYS: &[&str] = &["op", "path"];
 
@@ -20,13 +20,14 @@ const FILE_KEYS: &[&str] = &["op", "path"];
 fn ports(kind: Kind) -> &'static [(&'static str, Option<&'static str>)] {
     const MODEL: &str = "the step that gives the model, such as model = \"weights\"";
     const TOKENS: &str = "the tokenize step that gives the prompts, such as tokens = \"tokens\"";
-    const OF: &str = "the infer step whose answers are scored, such as of = \"answer\"";
+    const OF: &str = "the infer step that it is about, such as of = \"answer\"";
     match kind {
         Kind::Fetch | Kind::File => &[],
         // `prompts` is one of four ways, so it is never missing by itself.
         Kind::Tokenize => &[("model", Some(MODEL)), ("prompts", None)],
         Kind::Infer => &[("model", Some(MODEL)), ("tokens", Some(TOKENS))],
         Kind::Score => &[("of", Some(OF)), ("references", None), ("introspection", None)],
+        Kind::Introspect => &[("of", Some(OF)), ("baseline", None)],
     }
 }
 
@@ -172,6 +173,10 @@ fn entry(
         Kind::Score => {
             table.only(score::KEYS, mistakes);
             score::score(table, mistakes).map(Op::Score)
+        }
+        Kind::Introspect => {
+            table.only(introspect::KEYS, mistakes);
+            introspect::introspect(table, mistakes).map(Op::Introspect)
         }
     };
     entry
