@@ -151,7 +151,7 @@ fn stderr<T: Copy>(metric: impl Fn(&[T]) -> f64, items: &[T], bootstrap: Bootstr
             for block in 0..items.len().div_ceil(4) as u64 {
                 let words = philox4x32([i, 0, block as u32, (block >> 32) as u32], key);
                 let left = (items.len() - drawn.len()).min(4);
-                let pick = |word: u32| items[(u64::from(word) * items.len() as u64 >> 32) as usize];
+                let pick = |word: u32| items[((u64::from(word) * items.len() as u64) >> 32) as usize];
                 drawn.extend(words[..left].iter().map(|&word| pick(word)));
             }
             metric(&drawn)
