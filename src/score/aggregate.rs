@@ -151,11 +151,49 @@ fn stderr<T: Copy>(metric: impl Fn(&[T]) -> f64, items: &[T], bootstrap: Bootstr
             for block in 0..items.len().div_ceil(4) as u64 {
                 let words = philox4x32([i, 0, block as u32, (block >> 32) as u32], key);
                 let left = (items.len() - drawn.len()).min(4);
-                let pick = |word: u32| items[(u64::from(word) * items.len() as u64 >> 32) as usize];
+                let pick = |word: u32| items[((u64::from(word) * items.len() as u64) >> 32) as usize];
                 drawn.extend(words[..left].iter().map(|&word| pick(word)));
             }
             metric(&drawn)
         })
         .collect();
     Some(sample_stddev(&values))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn metrics(lls: &[f64]) -> Metrics {
+        let mut metrics = Metrics::default();
+        lls.iter()
+            .for_each(|&ll| metrics.add(&[Measured::LogLikelihood(ll), Measured::Mean("acc", ll + 3.0)]));
+        metrics
+    }
+
+    #[test]
+    fn errors_are_near_their_formulas_and_follow_the_seed() {
+        let lls = [-1.0, -2.0, -3.0];
+        let with = |seed| metrics(&lls).parts(Bootstrap { resamples: 2000, seed });
+        let parts = with(7);
+        assert_eq!(parts["acc"], json!(1.0));
+        assert!((parts["acc_stderr"].as_f64().unwrap() - 1.0 / 3f64.sqrt()).abs() < 1e-12);
+        assert!((parts["perplexity"].as_f64().unwrap() - 2f64.exp()).abs() < 1e-9);
+        // exp(mean) of 27 equally likely resamples.
+        let all =
+            (0..27).map(|i| [i % 3, i / 3 % 3, i / 9].iter().map(|&i| f64::from(i) + 1.0).sum::<f64>() / 3.0);
+        let all: Vec<f64> = all.map(f64::exp).collect();
+        let mu = all.iter().sum::<f64>() / 27.0;
+        let exact = (all.iter().map(|x| (x - mu) * (x - mu)).sum::<f64>() / 27.0).sqrt();
+        let found = parts["perplexity_stderr"].as_f64().unwrap();
+        assert!((found / exact - 1.0).abs() < 0.05, "{found} {exact}");
+        assert_eq!(with(7), parts);
+        assert_ne!(with(8)["perplexity_stderr"], parts["perplexity_stderr"]);
+    }
+
+    #[test]
+    fn one_document_has_no_error() {
+        let parts = metrics(&[-1.0]).parts(Bootstrap::default());
+        assert_eq!(parts.keys().collect::<Vec<_>>(), ["acc", "perplexity"]);
+    }
 }

@@ -9,6 +9,7 @@ mod mistakes;
 mod prefix;
 mod running;
 mod scale;
+mod score;
 mod space;
 mod specs;
 mod verify;

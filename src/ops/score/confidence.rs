@@ -124,6 +124,6 @@ impl Sums {
         map.insert("mean_margin".into(), json!(self.margin / n));
         map.insert("mean_probability".into(), json!(self.probability / n));
         map.insert("tokens".into(), json!(self.tokens));
-        (self.tokens > 0).then(|| Value::Object(map))
+        (self.tokens > 0).then_some(Value::Object(map))
     }
 }
