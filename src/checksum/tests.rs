@@ -16,7 +16,10 @@ fn golden_checksums() {
     assert_eq!(of(3), GOLDEN[1]);
 }
 
-const GOLDEN: [&str; 2] = ["", ""];
+const GOLDEN: [&str; 2] = [
+    "d2ec32d070990957cb560f1b9e81785b20b592f2a97ff6cb8be3249ea7a702e9",
+    "98b7fe66eaafa8f920c8d4e8772f10283ee6b7e30dbb3aa15fad375f9bd6abc5",
+];
 
 #[test]
 fn every_leaf_of_every_tree_is_provable_in_few_bytes() {
