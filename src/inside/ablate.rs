@@ -17,8 +17,18 @@ const VARIANTS: usize = 8;
 pub struct Off {
     /// By [`Component::index`].
     components: Vec<bool>,
-    /// Embeddings, by position.
-    tokens: Vec<bool>,
+    /// What is embedded, by position.
+    tokens: Vec<Instead>,
+}
+
+/// What stands where a token stood.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Instead {
+    /// The token itself.
+    Itself,
+    Other(u32),
+    /// The mean of the window's embeddings.
+    Mean,
 }
 
 pub struct Ablator<'a> {
@@ -56,7 +66,10 @@ impl<'a> Ablator<'a> {
 
     pub fn nothing(&self) -> Off {
         let g = &self.record.g;
-        Off { components: vec![false; g.layers * (g.heads + 1)], tokens: vec![false; self.record.end()] }
+        Off {
+            components: vec![false; g.layers * (g.heads + 1)],
+            tokens: vec![Instead::Itself; self.record.end()],
+        }
     }
 
     /// These components.
@@ -74,9 +87,9 @@ impl<'a> Ablator<'a> {
     }
 
     /// The tokens at these positions.
-    pub fn tokens(&self, which: std::ops::Range<usize>) -> Off {
+    pub fn tokens(&self, which: std::ops::Range<usize>, instead: Instead) -> Off {
         let mut off = self.nothing();
-        off.tokens[which].fill(true);
+        off.tokens[which].fill(instead);
         off
     }
 
@@ -111,7 +124,7 @@ impl<'a> Ablator<'a> {
         };
         let ffn = |layer: usize| Component::Ffn { layer }.index(g);
         let wants = |block| match block {
-            Block::Embed => any(&|off| off.tokens.contains(&true)),
+            Block::Embed => any(&|off| off.tokens.iter().any(|token| *token != Instead::Itself)),
             Block::Attention { layer } => any(&|off| off.components[heads(layer as usize)].contains(&true)),
             Block::SwiGlu { layer } => any(&|off| off.components[ffn(layer as usize)]),
             _ => false,
@@ -119,7 +132,11 @@ impl<'a> Ablator<'a> {
         let change = |block, place: Place, row: &mut [f32]| {
             let off = &variants[place.sequence];
             match block {
-                Block::Embed if off.tokens[place.position] => row.copy_from_slice(&self.embedding),
+                Block::Embed => match off.tokens[place.position] {
+                    Instead::Itself => {}
+                    Instead::Other(token) => self.look.model.embed.row(token as usize, row),
+                    Instead::Mean => row.copy_from_slice(&self.embedding),
+                },
                 Block::Attention { layer } => {
                     let layer = layer as usize;
                     for (head, _) in off.components[heads(layer)].iter().enumerate().filter(|(_, off)| **off)
