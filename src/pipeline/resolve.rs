@@ -67,8 +67,7 @@ fn servers(port: &str) -> &'static [Kind] {
     match port {
         "tokens" => &[Kind::Tokenize],
         "of" => &[Kind::Infer],
-        "introspection" => &[Kind::Introspect],
-        "baseline" => &[Kind::Introspect, Kind::Fetch, Kind::File],
+        "introspection" | "baseline" => &[Kind::Introspect, Kind::Fetch, Kind::File],
         _ => &[Kind::Fetch, Kind::File],
     }
 }
@@ -88,8 +87,7 @@ fn ops(port: &str) -> &'static str {
     match port {
         "tokens" => "a tokenize step",
         "of" => "an infer step",
-        "introspection" => "an introspect step",
-        "baseline" => "an introspect, fetch or file step",
+        "introspection" | "baseline" => "an introspect, fetch or file step",
         _ => "a fetch or file step",
     }
 }

@@ -3,6 +3,7 @@
 mod bundle;
 mod faults;
 mod identity;
+mod inside;
 mod interrupt;
 mod looking;
 mod mistakes;
