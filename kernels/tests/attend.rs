@@ -24,7 +24,8 @@ fn r1(a: &[f32], b: impl Fn(usize) -> f32) -> f32 {
 fn the_context_follows_from_the_weights() {
     // Over two pages of the cache, and with more elements to a head than R1 has in a chunk.
     let long = pipe_kernels::Geometry { heads: 2, kv_heads: 1, head_dim: 260, context: 20, ..geometry() };
-    for (g, count, spec) in [(geometry(), 530, Spec::F32), (long, 18, Spec::F32), (geometry(), 40, Spec::Q8)] {
+    for (g, count, spec) in [(geometry(), 530, Spec::F32), (long, 18, Spec::F32), (geometry(), 40, Spec::Q8)]
+    {
         let packed = weights(3, &g).packed_for(spec);
         let model = packed.model();
         let engine = Engine::new(2, Implementation::detect()).unwrap();

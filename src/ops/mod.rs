@@ -20,7 +20,7 @@ use crate::key::Inputs;
 use crate::model::{Bytes, Model, ModelFile};
 use crate::pipeline::Op;
 
-pub use infer::{ANSWERS, Answer, Answers, Outputs, StoppedBy, TRACE, verify};
+pub use infer::{ANSWERS, Answer, Answers, Outputs, PROBES, StoppedBy, TRACE, verify};
 pub use tokenize::{TokenizedPrompt, Tokens};
 
 /// One step's work, as data: what an executor is handed, here or far away.

@@ -8,6 +8,7 @@ mod fetch;
 mod infer;
 mod near;
 pub mod op;
+mod probe;
 mod render;
 mod sections;
 mod source;

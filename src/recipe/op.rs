@@ -1,11 +1,14 @@
 //! What a step asks for: a closed enum of plain data. Does no I/O, knows no cache and no graph.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
 use pipe_kernels::{Sampler, Spec, Width};
 use pipe_store::Digest;
 use serde::{Deserialize, Serialize};
+
+use crate::probe::Probe;
 
 /// What a step does, with its parameters. Inputs are edges of the graph, not fields.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -139,6 +142,9 @@ pub struct Infer {
     pub log_likelihood: bool,
     /// How much of the inside is hashed and kept.
     pub trace: TraceLevel,
+    /// What else is kept of the inside, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub probes: BTreeMap<String, Probe>,
 }
 
 /// How much of the inside of an inference is hashed and kept. Each level contains the one before.
