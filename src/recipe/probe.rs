@@ -78,7 +78,7 @@ fn probe(table: Table<'_, '_>, mistakes: &mut Vec<Mistake>) -> Option<Probe> {
                 let wanted = "\"all\", \"none\", { top = N } or { stride = N }";
                 mistakes.push(Mistake::new(value.span(), message).expected(wanted).hint(hint));
             }
-            if elements == Elements::None && features.is_empty() && table.value("features").is_none() {
+            if elements == Elements::None && features.is_empty() && mistakes.len() == before {
                 let message = format!("{} would keep nothing: no elements, no features", table.subject);
                 let hint = format!("features are {}", list(&Feature::ALL.map(Feature::name)));
                 mistakes.push(Mistake::new(value.span(), message).hint(hint));

@@ -7,6 +7,7 @@ mod interrupt;
 mod looking;
 mod mistakes;
 mod prefix;
+mod probes;
 mod running;
 mod scale;
 mod space;
