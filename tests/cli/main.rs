@@ -9,6 +9,7 @@ mod mistakes;
 mod prefix;
 mod probes;
 mod running;
+mod samples;
 mod scale;
 mod space;
 mod specs;
