@@ -15,7 +15,7 @@ fn words(index: u64, width: usize, purpose: u32, seed: u64) -> [u32; 4] {
 /// A number below `bound`: the upper half of the product with the first two words, the first the lower.
 fn below(bound: u64, words: [u32; 4]) -> u64 {
     let word = u64::from(words[0]) | u64::from(words[1]) << 32;
-    (u128::from(word) * u128::from(bound) >> 64) as u64
+    ((u128::from(word) * u128::from(bound)) >> 64) as u64
 }
 
 /// `n` distinct numbers below `width`, rising; all if there are no more. Algorithm R (Waterman; Vitter 1985): number i

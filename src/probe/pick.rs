@@ -103,3 +103,17 @@ fn project(row: &[f32], n: usize, j: usize, signs: &[u64]) -> f32 {
     });
     (sum / (n as f64).sqrt()) as f32
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn among_equals_the_lower_index_comes_first() {
+        let row = [0.0, -2.0, 1.0, 2.0, -0.0, -1.0, 2.0];
+        assert_eq!(top(&row, 4), [1, 3, 6, 2]);
+        assert_eq!(top(&row, 6), [1, 3, 6, 2, 5, 0]);
+        assert_eq!(top(&row, 99), [1, 3, 6, 2, 5, 0, 4]);
+        assert!(top(&[], 3).is_empty());
+    }
+}
