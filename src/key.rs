@@ -157,6 +157,7 @@ mod tests {
             logits: false,
             log_likelihood: false,
             trace: crate::recipe::op::TraceLevel::Digests,
+            probes: BTreeMap::new(),
         })
     }
 

@@ -11,6 +11,7 @@ pub mod model;
 pub mod ops;
 pub mod pipeline;
 pub mod plan;
+pub mod probe;
 pub mod recipe;
 pub mod run;
 pub mod score;

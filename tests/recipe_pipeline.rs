@@ -123,6 +123,7 @@ trace = "full"
         logits: false,
         log_likelihood: false,
         trace: TraceLevel::Digests,
+        probes: Default::default(),
     };
     assert_eq!(one, &defaults);
     let Op::Infer(three) = op(&pipeline, "three") else { panic!() };

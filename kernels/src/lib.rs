@@ -1,6 +1,7 @@
 //! Transformer blocks whose bits do not depend on the machine: specs, blocks, implementations.
 //! Knows no step, no store, no file format.
 
+pub mod attend;
 pub mod block;
 mod buffer;
 pub mod cpu;
@@ -19,6 +20,7 @@ pub mod selftest;
 pub mod spec;
 pub mod weights;
 
+pub use attend::{Attended, attended, attention_weights};
 pub use block::{Block, Half};
 pub use cpu::Implementation;
 pub use engine::{BlockOutput, Edit, Engine, KvCache, Logits, PIECE, Place, Slice, Tap, Want};

@@ -1,6 +1,6 @@
 //! The whole model as the numeric contract writes it down: one position after the other, no cache pages, no
 //! tiles, no threads. What every engine is compared with, bit for bit. Slow: some seconds a token on a real model.
-//! Its parts check single rows of a pass, and give what the kernels never write down, such as attention weights.
+//! Its parts check single rows of a pass.
 
 use crate::cpu::scalar::{dot_r1, quantise_block, r1, rms_norm, rope, softmax};
 use crate::geometry::Geometry;
@@ -64,29 +64,15 @@ pub fn final_norm(model: &PackedModel<'_>, stream: &[f32]) -> Vec<f32> {
     normed(stream, model.final_norm, &model.geometry)
 }
 
-/// What one head pays to each position, of its rotated query and the rotated keys up to its own: the softmax of
-/// the scaled products, divided out. The kernels divide the weighted sum instead.
-pub fn attention_weights<'k>(q: &[f32], keys: impl Iterator<Item = &'k [f32]>) -> Vec<f32> {
-    let (mut p, denominator) = exponentials(q, keys);
-    p.iter_mut().for_each(|p| *p /= denominator);
-    p
-}
-
 /// The context of one head: of its rotated query, the rotated keys and the values up to its position.
 pub fn attention_context<'k>(
     q: &[f32],
     keys: impl Iterator<Item = &'k [f32]>,
     values: &[&[f32]],
 ) -> Vec<f32> {
-    let (p, denominator) = exponentials(q, keys);
-    (0..q.len()).map(|d| r1(p.len(), |t| p[t], |t| values[t][d]) / denominator).collect()
-}
-
-/// exp(score − largest) of each position, and their sum.
-fn exponentials<'k>(q: &[f32], keys: impl Iterator<Item = &'k [f32]>) -> (Vec<f32>, f32) {
     let mut p: Vec<f32> = keys.map(|k| r1(q.len(), |d| q[d], |d| k[d])).collect();
     let denominator = softmax(&mut p, 1.0 / (q.len() as f32).sqrt());
-    (p, denominator)
+    (0..q.len()).map(|d| r1(p.len(), |t| p[t], |t| values[t][d]) / denominator).collect()
 }
 
 fn linear(spec: Spec, x: &[f32], w: Matrix<'_>, n: usize) -> Vec<f32> {

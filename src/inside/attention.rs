@@ -13,27 +13,34 @@ const MAP_ROWS: usize = 64;
 const MOSTLY: f64 = 0.5;
 
 pub fn heads(record: &Record) -> Vec<Head> {
-    let all: Vec<(usize, usize)> =
-        (0..record.g.layers).flat_map(|l| (0..record.g.heads).map(move |h| (l, h))).collect();
-    all.into_par_iter().map(|(layer, head)| of(record, layer, head)).collect()
+    (0..record.g.layers).into_par_iter().flat_map(|layer| of_layer(record, layer)).collect()
 }
 
-fn of(record: &Record, layer: usize, head: usize) -> Head {
+/// A head's features, position by position.
+type Values = [Vec<f64>; 6];
+
+fn of_layer(record: &Record, layer: usize) -> Vec<Head> {
     let tokens = &record.fed;
-    let mut values: [Vec<f64>; 6] = std::array::from_fn(|_| Vec::new());
+    let mut all: Vec<Values> = vec![Values::default(); record.g.heads];
     // The first position has nothing to choose from.
     for position in record.window().filter(|&p| p > 0) {
-        let p = record.weights(layer, head, position);
-        let features = [
-            head::entropy(&p),
-            head::renyi2(&p),
-            head::sink_mass(&p),
-            head::previous_token(&p),
-            head::duplicate_token(&p, tokens),
-            head::induction(&p, tokens),
-        ];
-        values.iter_mut().zip(features).for_each(|(values, x)| values.push(x));
+        let weights = record.weights(layer, position);
+        for (values, p) in all.iter_mut().zip(weights.chunks_exact(position + 1)) {
+            let features = [
+                head::entropy(p),
+                head::renyi2(p),
+                head::sink_mass(p),
+                head::previous_token(p),
+                head::duplicate_token(p, tokens),
+                head::induction(p, tokens),
+            ];
+            values.iter_mut().zip(features).for_each(|(values, x)| values.push(x));
+        }
     }
+    all.into_iter().enumerate().map(|(head, values)| of(layer, head, values)).collect()
+}
+
+fn of(layer: usize, head: usize, values: Values) -> Head {
     let [entropy, renyi2, sink, previous, duplicate, induction] = values.map(|v| Stat::of(&v));
     let does = [
         (previous, Role::PreviousToken),
@@ -58,7 +65,8 @@ pub fn maps(record: &Record, attribution: &Attribution, relevance: Option<&Relev
         Component::Ffn { .. } => None,
     });
     let map = |(layer, head)| {
-        let rows = (start..record.end()).map(|p| record.weights(layer, head, p)).collect();
+        let row = |p: usize| record.weights(layer, p)[head * (p + 1)..(head + 1) * (p + 1)].to_vec();
+        let rows = (start..record.end()).map(row).collect();
         AttentionMap { layer, head, start, rows }
     };
     heads.take(MAPS).map(map).collect()

@@ -85,9 +85,8 @@ fn bound(n: usize) -> f64 {
 fn weights_sum_to_one(record: &Record) -> Check {
     let of_layer = |layer: usize| {
         let mut tally = Tally::default();
-        for head in 0..record.g.heads {
-            for p in record.window() {
-                let weights = record.weights(layer, head, p);
+        for p in record.window() {
+            for (head, weights) in record.weights(layer, p).chunks_exact(p + 1).enumerate() {
                 let sum = weights.iter().fold(0.0, |sum, &w| sum + f64::from(w));
                 let ok = (sum - 1.0).abs() <= bound(weights.len()) && weights.iter().all(|&w| w >= 0.0);
                 tally.note(ok, || format!("layer {layer}, head {head}, position {p}: they sum to {sum}"));

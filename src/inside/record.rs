@@ -4,7 +4,8 @@
 use std::sync::{Mutex, PoisonError};
 
 use pipe_kernels::{
-    Block, BlockOutput, Geometry, Half, KvCache, Logits, PackedModel, Slice, Tap, Want, math, oracle,
+    Block, BlockOutput, Geometry, Half, KvCache, Logits, PackedModel, Slice, Tap, Want, attention_weights,
+    math, oracle,
 };
 
 use super::{InsideError, Look, Token, Transcript};
@@ -255,10 +256,9 @@ impl Record {
         self.before(self.layers.len())
     }
 
-    /// What a head pays to the positions from 0 to `position`.
-    pub fn weights(&self, layer: usize, head: usize, position: usize) -> Vec<f32> {
-        let (q, keys) = self.query(layer, head, position);
-        oracle::attention_weights(q, keys)
+    /// What the heads of a layer pay to the positions from 0 to `position`, `[heads][position + 1]`.
+    pub fn weights(&self, layer: usize, position: usize) -> Vec<f32> {
+        attention_weights(&self.cache, layer, self.layers[layer].q.at(position), position)
     }
 
     /// A head's rotated query at a position, and the rotated keys up to there.

@@ -11,10 +11,11 @@ use std::io::BufWriter;
 use serde::{Deserialize, Serialize};
 
 use pipe_kernels::PackedModel;
-use pipe_store::{Artifact, Digest, Output, StoreError};
+use pipe_store::{Artifact, Digest, Output, Staged, StoreError};
 
 use super::{Done, OpError, Progress, TokenizedPrompt, Tokens, World, json};
 use crate::key::Inputs;
+use crate::probe::{self, Plan};
 use crate::recipe::op::Infer;
 use crate::trace::{Collector, Layout, Spool};
 use generate::Generated;
@@ -32,6 +33,8 @@ const LIKELIHOOD: &str = "log_likelihood.safetensors";
 
 /// The trace: see docs/TRACE.md.
 pub const TRACE: &str = "trace.safetensors";
+/// What probes took, if there are any: see docs/PROBES.md.
+pub const PROBES: &str = "probes.safetensors";
 
 const SAFETENSORS: &str = "application/x-safetensors";
 
@@ -110,8 +113,10 @@ pub fn run(
         record => Some(Spool::new(world.store.stage()?, record)),
     };
     let mut collector = Collector::new(layout, tokens.prompts.len(), spool);
+    let mut probes = probes(op, &tokens, &packed, world)?;
+    let mut observers = Observers { trace: &mut collector, probes: &mut probes };
     let (generated, rates) =
-        generate::generate(op, &tokens.prompts, &weights, &packed, &model, &mut collector, world, progress)?;
+        generate::generate(op, &tokens.prompts, &weights, &packed, &model, &mut observers, world, progress)?;
 
     let mut done = Done { facts: rates.facts(), ..Done::default() };
     let transcripts: Vec<Vec<u32>> = tokens
@@ -133,24 +138,50 @@ pub fn run(
         done.outputs.push(world.put(LIKELIHOOD_JSON, json::MEDIA_TYPE, &json::write(&text))?);
         done.outputs.push(world.put(LIKELIHOOD, SAFETENSORS, &tensors)?);
     }
-    done.outputs.push(trace(op, collector, &transcripts, world)?);
+    done.outputs.push(file(TRACE, world, |out| collector.write(out, op.spec.id(), &transcripts))?);
+    if !op.probes.is_empty() {
+        done.outputs.push(file(PROBES, world, |out| probes.write(out, op.spec.id()))?);
+    }
     Ok(done)
 }
 
-fn trace(
+/// Those who look at what the engine computes.
+struct Observers<'a> {
+    trace: &'a mut Collector,
+    probes: &'a mut probe::Collector,
+}
+
+/// The step's probes, ready for its model and its prompts.
+fn probes(
     op: &Infer,
-    collector: Collector,
-    transcripts: &[Vec<u32>],
+    tokens: &Tokens,
+    packed: &PackedModel<'_>,
     world: &World<'_>,
+) -> Result<probe::Collector, OpError> {
+    if op.probes.is_empty() {
+        return Ok(probe::Collector::none());
+    }
+    let plan = Plan::new(&op.probes, &packed.geometry).map_err(|e| OpError::input("probes", e))?;
+    // A file of bytes: samples differ in length.
+    let spool = Spool::new(world.store.stage()?, 1);
+    let lengths = tokens.prompts.iter().map(|prompt| prompt.tokens.len()).collect();
+    Ok(probe::Collector::new(plan, lengths, Some(spool)))
+}
+
+/// An artifact that is written as a stream.
+fn file(
+    name: &str,
+    world: &World<'_>,
+    write: impl FnOnce(&mut BufWriter<Staged>) -> std::io::Result<()>,
 ) -> Result<Output, OpError> {
     let staged = world.store.stage()?;
     let path = staged.path().to_owned();
     let mut out = BufWriter::new(staged);
     let io = |e| StoreError::io("write", &path, e);
-    collector.write(&mut out, op.spec.id(), transcripts).map_err(io)?;
+    write(&mut out).map_err(io)?;
     let staged = out.into_inner().map_err(|e| io(e.into_error()))?;
     let (digest, length) = staged.commit()?;
-    Ok(Output { name: TRACE.into(), artifact: Artifact { digest, length, media_type: SAFETENSORS.into() } })
+    Ok(Output { name: name.into(), artifact: Artifact { digest, length, media_type: SAFETENSORS.into() } })
 }
 
 fn answers(

@@ -24,7 +24,7 @@ use crate::key::Inputs;
 use crate::model::{Bytes, Model, ModelFile};
 use crate::pipeline::Op;
 
-pub use infer::{ANSWERS, Answer, Answers, Outputs, StoppedBy, TRACE, verify};
+pub use infer::{ANSWERS, Answer, Answers, Outputs, PROBES, StoppedBy, TRACE, verify};
 pub use score::SCORES;
 pub use tokenize::{Continuation, TokenizedPrompt, Tokens};
 

@@ -9,6 +9,7 @@ use toml::de::DeValue;
 use super::diagnostic::Mistake;
 use super::near::did_you_mean;
 use super::op::{Infer, TraceLevel};
+use super::probe::probes;
 use super::span::Span;
 use super::table::{Subject, Table, either, string, wrong_type};
 
@@ -24,6 +25,7 @@ pub const KEYS: &[&str] = &[
     "logits",
     "log_likelihood",
     "trace",
+    "probes",
 ];
 
 /// How many tokens an answer may have when the recipe does not say.
@@ -49,10 +51,12 @@ pub fn infer(table: Table<'_, '_>, mistakes: &mut Vec<Mistake>) -> Option<Infer>
     let logits = table.boolean("logits", mistakes).unwrap_or(false);
     let log_likelihood = table.boolean("log_likelihood", mistakes).unwrap_or(false);
     let trace = table.string("trace", mistakes).map(|(name, span)| trace(name, span, mistakes));
+    let probes = probes(table, mistakes);
     if mistakes.len() > before {
         return None;
     }
-    if max_tokens == 0 && !logits && !log_likelihood && trace.is_none() && !table.damaged {
+    let inside = trace.is_some() || !probes.is_empty();
+    if max_tokens == 0 && !logits && !log_likelihood && !inside && !table.damaged {
         let span = table.value("max_tokens").map_or(table.span, |value| value.span().into());
         let message = format!(
             "{} would compute nothing: no token, no logits, no log-likelihood, no trace",
@@ -65,7 +69,18 @@ pub fn infer(table: Table<'_, '_>, mistakes: &mut Vec<Mistake>) -> Option<Infer>
     let sampler = sampler.unwrap_or(Some(Sampler::Greedy))?;
     let spec = spec.unwrap_or(Some(Spec::F32))?;
     let trace = trace.unwrap_or(Some(TraceLevel::default()))?;
-    Some(Infer { spec, weights, max_tokens, sampler, stop_at_eos, stop, logits, log_likelihood, trace })
+    Some(Infer {
+        spec,
+        weights,
+        max_tokens,
+        sampler,
+        stop_at_eos,
+        stop,
+        logits,
+        log_likelihood,
+        trace,
+        probes,
+    })
 }
 
 fn spec(name: &str, span: Span, mistakes: &mut Vec<Mistake>) -> Option<Spec> {

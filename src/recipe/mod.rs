@@ -9,6 +9,7 @@ mod infer;
 mod introspect;
 mod near;
 pub mod op;
+mod probe;
 mod render;
 mod score;
 mod sections;

@@ -1,5 +1,6 @@
 //! What a step asks for: a closed enum of plain data. Does no I/O, knows no cache and no graph.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
@@ -7,6 +8,7 @@ use pipe_kernels::{Sampler, Spec, Width};
 use pipe_store::Digest;
 use serde::{Deserialize, Serialize};
 
+use crate::probe::Probe;
 pub use crate::score::{Bootstrap, Matching};
 
 /// What a step does, with its parameters. Inputs are edges of the graph, not fields.
@@ -147,6 +149,9 @@ pub struct Infer {
     pub log_likelihood: bool,
     /// How much of the inside is hashed and kept.
     pub trace: TraceLevel,
+    /// What else is kept of the inside, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub probes: BTreeMap<String, Probe>,
 }
 
 /// Scores of an `infer` step. Ports: `answers`, `tokens`; `likelihood` when it keeps log-likelihoods; `packed` when it

@@ -3,6 +3,7 @@
 
 mod collect;
 pub mod digest;
+mod header;
 mod layout;
 mod many;
 mod read;
@@ -14,8 +15,10 @@ pub mod verify;
 mod write;
 
 pub use collect::{Collector, Part};
+pub(crate) use header::Header;
 pub use layout::Layout;
 pub use read::{Trace, TraceError, TracedPrompt};
+pub(crate) use spool::Records;
 pub use spool::Spool;
 pub use write::{Written, write};
 

@@ -4,11 +4,9 @@ use std::io::{self, Write};
 
 use pipe_store::Digest;
 
+use super::header::Header;
 use super::spool::Records;
 use super::{FORMAT, Layout};
-
-/// The data begins at a multiple of this.
-const ALIGN: usize = 64;
 
 /// One prompt's part of the artifact.
 pub struct Written<'a> {
@@ -54,41 +52,19 @@ pub fn write(
     out.flush()
 }
 
-/// Length word, JSON, spaces up to a multiple of 64.
 fn header(spec: &str, layout: &Layout, prompts: &[Written<'_>]) -> Vec<u8> {
     let quote = |text: &str| serde_json::Value::from(text).to_string();
     let blocks: Vec<String> = layout.blocks.iter().map(|block| quote(&block.to_string())).collect();
     let blocks = format!("[{}]", blocks.join(","));
-    let mut json = format!(
-        "{{\"__metadata__\":{{\"format\":{},\"spec\":{},\"level\":{},\"blocks\":{}}}",
-        quote(FORMAT),
-        quote(spec),
-        quote(layout.level.name()),
-        quote(&blocks)
-    );
-    let mut at = 0;
-    let mut tensor = |name: &str, dtype: &str, shape: &[usize], size: usize| {
-        let end = at + shape.iter().product::<usize>() * size;
-        let shape: Vec<String> = shape.iter().map(usize::to_string).collect();
-        json += &format!(
-            ",{}:{{\"dtype\":\"{dtype}\",\"shape\":[{}],\"data_offsets\":[{at},{end}]}}",
-            quote(name),
-            shape.join(",")
-        );
-        at = end;
-    };
+    let fields = [("format", FORMAT), ("spec", spec), ("level", layout.level.name()), ("blocks", &blocks)];
+    let mut header = Header::new(&fields);
     for (i, prompt) in prompts.iter().enumerate() {
         let computed = prompt.computed(layout);
-        tensor(&format!("{i}/tokens"), "U32", &[prompt.tokens.len()], 4);
-        tensor(&format!("{i}/digests"), "U8", &[computed, layout.blocks.len(), 32], 1);
+        header.tensor(&format!("{i}/tokens"), "U32", &[prompt.tokens.len()], 4);
+        header.tensor(&format!("{i}/digests"), "U8", &[computed, layout.blocks.len(), 32], 1);
         for (_, block, width) in layout.kept() {
-            tensor(&format!("{i}/{block}"), "F32", &[computed, width], 4);
+            header.tensor(&format!("{i}/{block}"), "F32", &[computed, width], 4);
         }
     }
-    json.push('}');
-    let padded = (8 + json.len()).next_multiple_of(ALIGN) - 8;
-    json.extend(std::iter::repeat_n(' ', padded - json.len()));
-    let mut bytes = (padded as u64).to_le_bytes().to_vec();
-    bytes.extend_from_slice(json.as_bytes());
-    bytes
+    header.finish()
 }

@@ -20,7 +20,7 @@ impl Space {
     }
 
     /// The CID of a bundle like this one, in which some outputs of a step are others.
-    fn forge(&self, cid: &str, step: &str, outputs: &[(&str, Edit<'_>)]) -> String {
+    pub fn forge(&self, cid: &str, step: &str, outputs: &[(&str, Edit<'_>)]) -> String {
         let (store, mut sealed) = self.sealed(cid);
         for (name, edit) in outputs {
             let output = sealed.steps.get_mut(step).unwrap().outputs.get_mut(*name).unwrap();
@@ -37,7 +37,7 @@ impl Space {
 
     /// Verifying must find a difference in one step; what it says of it.
     #[track_caller]
-    fn difference(&self, cid: &str) -> serde_json::Value {
+    pub fn difference(&self, cid: &str) -> serde_json::Value {
         let ran = self.pipe(&["verify", cid, "--json"]);
         assert_eq!(ran.code, 1, "{}{}", ran.stdout, ran.stderr);
         let bad: Vec<_> = events(&ran.stdout).into_iter().filter(|line| line["ok"] == false).collect();

@@ -82,6 +82,18 @@ impl KvCache {
         Ok(true)
     }
 
+    pub fn geometry(&self) -> &Geometry {
+        &self.geometry
+    }
+
+    /// The rotated keys of a head at positions `16·panel` to `16·panel + 15`, `[head_dim][16]`. Lanes of positions
+    /// that are not held mean nothing.
+    pub(crate) fn keys(&self, layer: usize, head: usize, panel: usize) -> &[f32] {
+        let (g, position) = (&self.geometry, panel * PANEL);
+        let start = keys_at(g, layer, head) + position % PAGE * g.head_dim;
+        &self.pages[position / PAGE].as_slice()[start..start + PANEL * g.head_dim]
+    }
+
     pub(crate) fn fits(&self, geometry: &Geometry) -> bool {
         self.geometry == *geometry
     }

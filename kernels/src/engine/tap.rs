@@ -23,6 +23,7 @@ pub struct Tap<'t> {
 
 /// Some rows of one block's output. A long batch is computed in several passes: an observer sees each block in
 /// every pass, with other rows. `final_norm` and `lm_head` give only the rows wanted.
+#[derive(Clone, Copy)]
 pub struct BlockOutput<'a> {
     pub block: Block,
     pub(crate) places: &'a [Place],

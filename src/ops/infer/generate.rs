@@ -9,11 +9,12 @@ use pipe_kernels::{Engine, KvCache, Logits, PackedModel, Slice, Want};
 use pipe_store::Digest;
 use serde_json::{Map, Value};
 
-use super::StoppedBy;
 use super::prefix::{Fate, Prefixes};
 use super::stop::{Ending, Watch};
+use super::{Observers, StoppedBy};
 use crate::model::Model;
 use crate::ops::{OpError, Progress, TokenizedPrompt, Unit, World};
+use crate::probe;
 use crate::recipe::op::Infer;
 use crate::trace::{Collector, Part};
 
@@ -65,7 +66,7 @@ pub fn generate(
     weights: &Digest,
     packed: &PackedModel<'_>,
     model: &Model,
-    collector: &mut Collector,
+    observers: &mut Observers<'_>,
     world: &World<'_>,
     progress: &(dyn Fn(Progress) + Sync),
 ) -> Result<(Vec<Generated>, Rates), OpError> {
@@ -78,8 +79,9 @@ pub fn generate(
         ending: Ending::new(op, model, &detokenizer),
         context: packed.geometry.context,
         logits: Logits::default(),
-        collector,
-        prefixes: Prefixes::new(op, weights, prompts, world),
+        prefixes: Prefixes::new(op, weights, prompts, observers.probes.plan(), world),
+        collector: &mut *observers.trace,
+        probes: &mut *observers.probes,
         rates: Rates {
             prompt_tokens: 0,
             reused_tokens: 0,
@@ -127,6 +129,7 @@ struct Generation<'a> {
     context: usize,
     logits: Logits,
     collector: &'a mut Collector,
+    probes: &'a mut probe::Collector,
     prefixes: Prefixes<'a>,
     rates: Rates,
 }
@@ -166,8 +169,9 @@ impl<'a> Generation<'a> {
     /// One forward pass: a piece of the prompt, or the last token, of each active prompt.
     fn pass(&mut self, active: &mut [Active<'a>]) -> Result<(), OpError> {
         let began = Instant::now();
-        let room = if self.op.log_likelihood { CHUNK_ALL } else { CHUNK };
-        let mut room = room.min(self.collector.most_rows());
+        let everywhere = self.op.log_likelihood || self.probes.plan().all_logits();
+        let room = if everywhere { CHUNK_ALL } else { CHUNK };
+        let mut room = room.min(self.collector.most_rows()).min(self.probes.most_rows());
         let mut batch = Vec::with_capacity(active.len());
         let mut members = Vec::with_capacity(active.len());
         let mut parts = Vec::with_capacity(active.len());
@@ -184,7 +188,7 @@ impl<'a> Generation<'a> {
                     room -= take;
                     prompt_tokens += take as u64;
                     let whole = take == rest.len();
-                    let want = match (self.op.log_likelihood, whole) {
+                    let want = match (everywhere, whole) {
                         (true, _) => Want::All,
                         (false, true) => Want::Last,
                         (false, false) => Want::None,
@@ -199,9 +203,13 @@ impl<'a> Generation<'a> {
             }
         }
         let (engine, packed, logits) = (self.engine, self.packed, &mut self.logits);
+        let probes = &mut *self.probes;
         self.collector.observe(&parts, |tap| -> Result<(), OpError> {
-            Ok(engine.observed(packed, &mut batch, logits, Some(tap))?)
+            probes.observe(&parts, tap, |tap| Ok(engine.observed(packed, &mut batch, logits, Some(tap))?))
         })?;
+        for a in active.iter() {
+            self.probes.attend(a.index, &a.cache)?;
+        }
         let mut row = 0;
         for (member, count, want) in members {
             let rows = match want {

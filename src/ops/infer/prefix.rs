@@ -11,6 +11,7 @@ use pipe_kernels::{KvCache, PIECE};
 use pipe_store::{Artifact, Digest, Output, Record, StoreError};
 
 use crate::ops::{OpError, TokenizedPrompt, World};
+use crate::probe::Plan;
 use crate::recipe::op::{Infer, TraceLevel};
 use crate::trace::Collector;
 
@@ -40,9 +41,16 @@ pub struct Prefixes<'a> {
 }
 
 impl<'a> Prefixes<'a> {
-    pub fn new(op: &Infer, weights: &Digest, prompts: &[TokenizedPrompt], world: &'a World<'a>) -> Self {
-        // Where every row is wanted, or every position's logits, every token must go through the model.
-        let useful = op.trace == TraceLevel::Digests && !op.log_likelihood;
+    pub fn new(
+        op: &Infer,
+        weights: &Digest,
+        prompts: &[TokenizedPrompt],
+        probes: &Plan,
+        world: &'a World<'a>,
+    ) -> Self {
+        // Where every row is wanted, or every position's logits, every token must go through the model. The last of
+        // a prompt always does.
+        let useful = op.trace == TraceLevel::Digests && !op.log_likelihood && !probes.whole_prompt();
         let keys_of = |prompt: &TokenizedPrompt| match useful {
             true => keys(op, weights, &prompt.tokens),
             false => vec![],

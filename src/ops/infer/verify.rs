@@ -9,10 +9,11 @@ use safetensors::{Dtype, SafeTensors};
 
 use super::generate::Generated;
 use super::stop::Ending;
-use super::{ANSWERS, Answers, LIKELIHOOD, LIKELIHOOD_JSON, LOGITS, LOGITS_JSON, TRACE};
+use super::{ANSWERS, Answers, LIKELIHOOD, LIKELIHOOD_JSON, LOGITS, LOGITS_JSON, PROBES, TRACE};
 use crate::key::Inputs;
 use crate::model::Model;
 use crate::ops::{OpError, Progress, Tokens, Unit, World, json};
+use crate::probe::{self, Mismatch};
 use crate::recipe::op::Infer;
 use crate::trace::Trace;
 use crate::trace::verify::{self, Check, Claim, Difference, Verified, VerifyError, What};
@@ -26,6 +27,7 @@ struct Left {
     trace: Object,
     logits: Option<Object>,
     likelihood: Option<Object>,
+    probes: Option<Object>,
 }
 
 /// Checks what an `infer` step left. Whatever is not as the model says is a difference; an error is what kept the
@@ -46,6 +48,7 @@ pub fn verify(
         trace: open(TRACE, outputs, world)?,
         logits: op.logits.then(|| open(LOGITS, outputs, world)).transpose()?,
         likelihood: op.log_likelihood.then(|| open(LIKELIHOOD, outputs, world)).transpose()?,
+        probes: (!op.probes.is_empty()).then(|| open(PROBES, outputs, world)).transpose()?,
     };
     let step = Step { op, tokens: &tokens, packed: &packed, model: &model, outputs, world };
     match step.check(&left, progress)? {
@@ -139,7 +142,10 @@ impl Step<'_> {
             trace: &trace,
             progress: &tell,
         };
-        let mut verified = verify::verify(&check, &claims).map_err(|e| match e {
+        let mut probes = super::probes(self.op, self.tokens, self.packed, self.world)?;
+        let verified = verify::verify_probed(&check, &claims, &mut probes);
+        let mut verified = verified.map_err(|e| match e {
+            VerifyError::Store(e) => OpError::from(e),
             VerifyError::Compute(e) => OpError::from(e),
             VerifyError::Sampler(e) => OpError::input("sampler", e),
         })?;
@@ -149,7 +155,35 @@ impl Step<'_> {
                 claims.iter().zip(&ends).map(|(claim, end)| again(claim, *end)).collect();
             verified.differences.extend(self.files(&answers, &claims, &made, left)?);
         }
+        if let (Some(found), []) = (&left.probes, &verified.differences[..]) {
+            verified.differences.extend(self.probes(probes, found, &claims)?);
+        }
         Ok(Ok(verified))
+    }
+
+    /// What the probes took, which follows when nothing else differs.
+    fn probes(
+        &self,
+        probes: probe::Collector,
+        found: &Object,
+        claims: &[Claim<'_>],
+    ) -> Result<Option<Difference>, OpError> {
+        let mismatch = probes.compare(found, self.op.spec.id()).map_err(|e| OpError::input(PROBES, e))?;
+        Ok(mismatch.map(|mismatch| match mismatch {
+            Mismatch::File { at, expected, found } => {
+                let found = format!("{found} bytes, others from {at} on");
+                of_step(
+                    self.tokens,
+                    What::Artifact { name: PROBES, expected: format!("{expected} bytes"), found },
+                )
+            }
+            Mismatch::Value { prompt, tensor, position, element, expected, found } => {
+                let position = position.unwrap_or(0);
+                let what = What::Probe { tensor, element, expected, found };
+                let (id, token) = (claims[prompt].id.to_owned(), claims[prompt].token(position));
+                Difference { prompt, id, position, token, what }
+            }
+        }))
     }
 
     /// Answers that go on after their end, or end before it: differences at that position, unless the prompt has

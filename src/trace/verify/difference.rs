@@ -41,6 +41,8 @@ pub enum What {
     Logit { token: usize, expected: f32, found: f32 },
     /// The log-likelihood of the token here.
     LogLikelihood { expected: f64, found: f64 },
+    /// What a probe took: a tensor of its artifact, without the prompt's number.
+    Probe { tensor: String, element: usize, expected: String, found: String },
     /// Bytes of an artifact's values.
     Length { of: &'static str, expected: usize, found: usize },
     /// The root in the answer. Everything below it is right.
@@ -69,6 +71,7 @@ impl What {
             What::Logit { .. } => Block::LmHead.to_string(),
             What::LogLikelihood { .. } => "log_likelihood".into(),
             What::Length { of, .. } => (*of).into(),
+            What::Probe { tensor, .. } => tensor.clone(),
             What::Root { .. } => "root".into(),
             What::Artifact { name, .. } => (*name).into(),
             What::Answer { field, .. } => (*field).into(),
@@ -89,6 +92,7 @@ impl What {
             What::NotFinite { element, what, .. } => format!("element {element}: {what}"),
             What::Logit { token, expected, .. } => format!("logit of token {token}: {expected}"),
             What::LogLikelihood { expected, .. } => expected.to_string(),
+            What::Probe { element, expected, .. } => format!("element {element}: {expected}"),
             What::Length { expected, .. } => format!("{expected} bytes"),
             What::Root { expected, .. } => expected.to_string(),
             What::Artifact { expected, .. } | What::Answer { expected, .. } => expected.clone(),
@@ -108,6 +112,7 @@ impl What {
             What::NotFinite { .. } => "a finite number".into(),
             What::Logit { found, .. } => found.to_string(),
             What::LogLikelihood { found, .. } => found.to_string(),
+            What::Probe { found, .. } => found.clone(),
             What::Length { found, .. } => format!("{found} bytes"),
             What::Root { found, .. } => found.to_string(),
             What::Artifact { found, .. } | What::Answer { found, .. } => found.clone(),

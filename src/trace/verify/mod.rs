@@ -10,12 +10,13 @@ use pipe_kernels::sampler::SampleError;
 use pipe_kernels::{
     BlockOutput, ComputeError, Engine, KvCache, Logits, PackedModel, Sampler, Slice, Tap, Want,
 };
-use pipe_store::Digest;
+use pipe_store::{Digest, StoreError};
 
 pub use difference::{Difference, What};
 use look::{Look, Stage};
 
-use super::{Layout, Trace};
+use super::{Layout, Part, Trace};
+use crate::probe::Collector;
 
 /// Prompts in the engine at once.
 const ACTIVE_MAX: usize = 16;
@@ -44,7 +45,7 @@ impl Claim<'_> {
         self.prompt.len() + self.generated.len()
     }
 
-    fn token(&self, position: usize) -> Option<u32> {
+    pub(crate) fn token(&self, position: usize) -> Option<u32> {
         match self.prompt.get(position) {
             Some(token) => Some(*token),
             None => self.generated.get(position - self.prompt.len()).copied(),
@@ -93,6 +94,8 @@ pub enum VerifyError {
     Compute(#[from] ComputeError),
     #[error("the sampling rule: {0}")]
     Sampler(#[from] SampleError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 /// A prompt in the engine.
@@ -106,6 +109,15 @@ struct Active<'a> {
 /// Checks every claim about prompts against the trace, the model and the rule. A machine that cannot compute is
 /// an error; whatever is not as claimed is a difference.
 pub fn verify(check: &Check<'_>, claims: &[Claim<'_>]) -> Result<Verified, VerifyError> {
+    verify_probed(check, claims, &mut Collector::none())
+}
+
+/// [`verify`], with probes that see what is computed again. They have seen all of it where nothing differs.
+pub fn verify_probed(
+    check: &Check<'_>,
+    claims: &[Claim<'_>],
+    probes: &mut Collector,
+) -> Result<Verified, VerifyError> {
     check.sampler.check()?;
     let layout = Layout::new(check.trace.level, &check.model.geometry);
     if let Some(difference) = of_the_file(check, &layout, claims) {
@@ -132,7 +144,7 @@ pub fn verify(check: &Check<'_>, claims: &[Claim<'_>]) -> Result<Verified, Verif
         if active.is_empty() {
             break;
         }
-        verified.positions += pass(check, &look, &mut active, &mut logits)?;
+        verified.positions += pass(check, &look, &mut active, &mut logits, probes)?;
         (check.progress)(verified.positions, total);
     }
     verified.digests = verified.positions * layout.blocks.len();
@@ -205,14 +217,16 @@ fn pass(
     look: &Look<'_>,
     active: &mut [Active<'_>],
     logits: &mut Logits,
+    probes: &mut Collector,
 ) -> Result<usize, VerifyError> {
-    let mut rows = ROWS_MAX;
+    let mut rows = ROWS_MAX.min(probes.most_rows());
     let mut wanted = (LOGITS_MAX / (check.model.geometry.vocab * 4)).max(1);
-    let (mut batch, mut prompts, mut count) = (Vec::new(), Vec::new(), 0);
+    let (mut batch, mut prompts, mut parts, mut count) = (Vec::new(), Vec::new(), Vec::new(), 0);
     for a in active.iter_mut() {
         let start = a.cache.len();
         let rest = a.tokens.len() - start;
-        let (take, want) = match a.claim.first_logits().saturating_sub(start) {
+        let first = a.claim.first_logits().min(probes.plan().first_logits(a.claim.prompt.len()));
+        let (take, want) = match first.saturating_sub(start) {
             0 => (rest.min(rows).min(wanted), Want::All),
             before => (rest.min(rows).min(before), Want::None),
         };
@@ -221,21 +235,26 @@ fn pass(
             wanted -= if want == Want::All { take } else { 0 };
             count += take;
             prompts.push(a.index);
+            parts.push(Part { prompt: a.index, start, count: take });
             batch.push(Slice { cache: &mut a.cache, tokens: &a.tokens[start..start + take], want });
         }
     }
     let see = |output: BlockOutput<'_>| look.see(&prompts, &output);
     let tap = Tap { wants: &|block| look.wants(block), see: &see };
-    match check.engine.observed(check.model, &mut batch, logits, Some(tap)) {
-        Ok(()) => Ok(count),
+    let forward = |tap: Tap<'_>| Ok(check.engine.observed(check.model, &mut batch, logits, Some(tap))?);
+    match probes.observe(&parts, tap, forward) {
+        Ok(()) => {
+            active.iter().try_for_each(|a| probes.attend(a.index, &a.cache))?;
+            Ok(count)
+        }
         // A claim never holds such a value. The others' tokens come again, without this one.
-        Err(ComputeError::NotFinite { block, sequence, position, element, what }) => {
+        Err(VerifyError::Compute(ComputeError::NotFinite { block, sequence, position, element, what })) => {
             let index = prompts[sequence];
             look.note(index, position, look.stage(block), What::NotFinite { block, element, what });
             let bad = active.iter_mut().filter(|a| a.index == index);
             bad.for_each(|a| a.tokens.truncate(a.cache.len()));
             Ok(0)
         }
-        Err(e) => Err(e.into()),
+        Err(e) => Err(e),
     }
 }

@@ -1,0 +1,217 @@
+//! Taking samples while the engine computes, on the engine's threads; position by position, whatever the passes.
+
+use std::io::{self, Write};
+use std::sync::{Mutex, PoisonError};
+
+use pipe_kernels::{BlockOutput, KvCache, Tap, attention_weights};
+use pipe_store::StoreError;
+
+use super::compare::{self, Mismatch};
+use super::plan::{Entry, Plan};
+use super::write;
+use crate::trace::{Part as Slice, Spool};
+
+/// Bytes of samples that wait in memory before they go to the file.
+const WAITING_MAX: usize = 4 << 20;
+/// Bytes that may come of one call of the engine.
+const PASS_MAX: usize = 64 << 20;
+
+/// The samples of some prompts as they grow.
+pub struct Collector {
+    plan: Plan,
+    /// Tokens of each prompt.
+    lengths: Vec<usize>,
+    /// For each prompt and each entry of the plan: positions, and where their samples are.
+    taken: Vec<Vec<Vec<(u32, usize)>>>,
+    /// Queries whose weights are computed when the pass is over: prompt, position, entry.
+    queries: Vec<((usize, usize, usize), Vec<f32>)>,
+    sink: Sink,
+}
+
+/// Samples on their way into the artifact.
+pub(super) struct Sink {
+    waiting: Vec<u8>,
+    /// A file of bytes.
+    spool: Option<Spool>,
+    written: usize,
+}
+
+/// What a call of the engine gave.
+#[derive(Default)]
+struct Seen {
+    samples: Vec<((usize, usize, usize), Vec<u8>)>,
+    queries: Vec<((usize, usize, usize), Vec<f32>)>,
+}
+
+impl Collector {
+    /// For prompts of so many tokens each. Without a file all samples stay in memory.
+    pub fn new(plan: Plan, lengths: Vec<usize>, spool: Option<Spool>) -> Self {
+        let taken = vec![vec![Vec::new(); plan.entries.len()]; lengths.len()];
+        let sink = Sink { waiting: Vec::new(), spool, written: 0 };
+        Collector { plan, lengths, taken, queries: Vec::new(), sink }
+    }
+
+    /// One that takes nothing.
+    pub fn none() -> Self {
+        Collector::new(Plan::default(), Vec::new(), None)
+    }
+
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// Most tokens that one call of the engine should be given.
+    pub fn most_rows(&self) -> usize {
+        PASS_MAX.checked_div(self.plan.row_bytes()).map_or(usize::MAX, |most| most.max(1))
+    }
+
+    /// Runs `forward`, which hands the tap to the engine with a batch of these slices, and takes what it saw. `tap`
+    /// sees what it would have seen alone.
+    pub fn observe<E: From<StoreError>>(
+        &mut self,
+        slices: &[Slice],
+        tap: Tap<'_>,
+        forward: impl FnOnce(Tap<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        if self.plan.entries.is_empty() {
+            return forward(tap);
+        }
+        let seen = Mutex::new(Seen::default());
+        let (plan, lengths) = (&self.plan, &self.lengths);
+        let see = |output: BlockOutput<'_>| {
+            if let Some(entries) = plan.taps.get(&output.block) {
+                let own = of_output(plan, lengths, slices, entries, &output);
+                let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+                seen.samples.extend(own.samples);
+                seen.queries.extend(own.queries);
+            }
+            if (tap.wants)(output.block) {
+                (tap.see)(output);
+            }
+        };
+        forward(Tap { wants: &|block| plan.taps.contains_key(&block) || (tap.wants)(block), see: &see })?;
+        let mut seen = seen.into_inner().unwrap_or_else(PoisonError::into_inner);
+        seen.samples.sort_unstable_by_key(|(at, _)| *at);
+        for (at, bytes) in seen.samples {
+            self.keep(at, &bytes)?;
+        }
+        self.queries.extend(seen.queries);
+        self.queries.sort_unstable_by_key(|(at, _)| *at);
+        Ok(())
+    }
+
+    /// Takes the attention weights of what was just observed of a prompt, given its cache.
+    pub fn attend(&mut self, prompt: usize, cache: &KvCache) -> Result<(), StoreError> {
+        for (at, q) in self.queries.extract_if(.., |((p, ..), _)| *p == prompt).collect::<Vec<_>>() {
+            let (_, position, entry) = at;
+            let entry = &self.plan.entries[entry];
+            let layer = entry.source.block.layer().unwrap_or_default() as usize;
+            let weights = attention_weights(cache, layer, &q, position);
+            let bytes = sample(&self.plan, entry, &weights, position + 1);
+            self.keep(at, &bytes)?;
+        }
+        Ok(())
+    }
+
+    fn keep(&mut self, at: (usize, usize, usize), bytes: &[u8]) -> Result<(), StoreError> {
+        let (prompt, position, entry) = at;
+        let start = self.sink.append(bytes)?;
+        self.taken[prompt][entry].push((position as u32, start));
+        Ok(())
+    }
+
+    /// Writes the artifact.
+    pub fn write(mut self, out: &mut impl Write, spec: &str) -> io::Result<()> {
+        let bytes = self.sink.read()?;
+        write::write(out, spec, &self.plan, &self.taken, &bytes)
+    }
+
+    /// The first difference between the artifact and what was found in its place.
+    pub fn compare(mut self, found: &[u8], spec: &str) -> io::Result<Option<Mismatch>> {
+        let bytes = self.sink.read()?;
+        compare::compare(found, spec, &self.plan, &self.taken, &bytes)
+    }
+}
+
+/// What the entries of a block take of some of its rows.
+fn of_output(
+    plan: &Plan,
+    lengths: &[usize],
+    slices: &[Slice],
+    entries: &[usize],
+    output: &BlockOutput<'_>,
+) -> Seen {
+    let mut seen = Seen::default();
+    for (place, row) in output.rows() {
+        let prompt = slices[place.sequence].prompt;
+        for &number in entries {
+            let entry = &plan.entries[number];
+            if !plan.probes[entry.probe].1.tokens.takes(place.position, lengths[prompt]) {
+                continue;
+            }
+            let (at, row) = ((prompt, place.position, number), &row[entry.range()]);
+            match entry.weights() {
+                true => seen.queries.push((at, row.to_vec())),
+                false => seen.samples.push((at, sample(plan, entry, row, entry.width))),
+            }
+        }
+    }
+    seen
+}
+
+/// Of one position: features, group by group; then numbers; then indices.
+fn sample(plan: &Plan, entry: &Entry, row: &[f32], width: usize) -> Vec<u8> {
+    let features = &plan.probes[entry.probe].1.features;
+    let (mut bytes, mut values, mut indices) = (Vec::new(), Vec::new(), Vec::new());
+    for group in row.chunks_exact(width) {
+        for feature in features {
+            bytes.extend_from_slice(&feature.of(group).to_le_bytes());
+        }
+        entry.pick.take(group, &mut values, &mut indices);
+    }
+    bytes.extend(values.iter().flat_map(|x| x.to_le_bytes()));
+    bytes.extend(indices.iter().flat_map(|i| i.to_le_bytes()));
+    bytes
+}
+
+impl Sink {
+    /// Where the bytes begin.
+    fn append(&mut self, bytes: &[u8]) -> Result<usize, StoreError> {
+        let start = self.written + self.waiting.len();
+        self.waiting.extend_from_slice(bytes);
+        if self.waiting.len() >= WAITING_MAX
+            && let Some(spool) = &mut self.spool
+        {
+            spool.append(&self.waiting)?;
+            self.written += self.waiting.len();
+            self.waiting.clear();
+        }
+        Ok(start)
+    }
+
+    fn read(&mut self) -> io::Result<Bytes<'_>> {
+        let records = match &mut self.spool {
+            Some(spool) if self.written > 0 => Some(spool.read()?),
+            _ => None,
+        };
+        Ok(Bytes { records, written: self.written, waiting: &self.waiting })
+    }
+}
+
+/// All samples, read back.
+pub(super) struct Bytes<'a> {
+    records: Option<crate::trace::Records>,
+    written: usize,
+    waiting: &'a [u8],
+}
+
+impl Bytes<'_> {
+    /// What was appended at once is never cut in two.
+    pub fn part(&self, start: usize, length: usize) -> &[u8] {
+        match (&self.records, start.checked_sub(self.written)) {
+            (_, Some(start)) => &self.waiting[start..start + length],
+            (Some(records), None) => records.part(start, 0, length),
+            (None, None) => &[],
+        }
+    }
+}
