@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# An introspection of the toy model beside numpy. Needs Python with venv and pip; where numpy and gguf cannot be had it
+# says so and succeeds; PIPE_INSIDE=1 makes that an error.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+not_run() {
+    echo "not run: an introspection beside numpy, because $*" >&2
+    [ -z "${PIPE_INSIDE:-}" ]
+    exit
+}
+
+venv="${XDG_CACHE_HOME:-$HOME/.cache}/pipe-ci/inside"
+if ! [ -e "$venv/ready" ]; then
+    python3 -m venv "$venv" || not_run "python3 -m venv failed"
+    "$venv/bin/pip" install --quiet numpy gguf || not_run "pip could not install numpy and gguf"
+    touch "$venv/ready"
+fi
+
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+export PIPE_STORE="$scratch/store"
+cp pipelines/tiny.gguf "$scratch/model.gguf"
+cat > "$scratch/prompts.jsonl" <<'LINES'
+{"id": "twice", "text": "the cat and the hat and the cat"}
+{"id": "other", "prompt": "What is the capital of France?"}
+LINES
+cat > "$scratch/recipe.toml" <<'RECIPE'
+pipeline = { name = "inside" }
+[steps]
+model = { op = "file", path = "model.gguf" }
+prompts = { op = "file", path = "prompts.jsonl" }
+tokens = { op = "tokenize", model = "model", prompts = "prompts" }
+answer = { op = "infer", model = "model", tokens = "tokens", max_tokens = 8 }
+inside = { op = "introspect", of = "answer", causes = 2, faithful = 0.02 }
+RECIPE
+
+cargo build --locked --quiet --bin pipe
+pipe=target/debug/pipe
+$pipe run "$scratch/recipe.toml" > /dev/null
+$pipe show --output inside/introspection.json > "$scratch/introspection.json"
+"$venv/bin/python" tests/inside.py "$scratch/model.gguf" "$scratch/introspection.json"
