@@ -25,5 +25,9 @@ other=$($pipe run --threads 1 --store "$scratch/other" pipelines/smollm2.toml)
 [ "$(tail -n 1 <<<"$first")" = "$(tail -n 1 <<<"$other")" ] || fail "two stores, two bundles: $other"
 
 $pipe show --output model/file > "$scratch/model.gguf"
+# Inside the real model every check holds.
+$pipe run pipelines/inside.toml
+inside=$($pipe show --output answer.checksum/answer.json)
+grep -q '"sound":true' <<<"$inside" || fail "the introspection is not sound: $inside"
 # Debug builds on a store that a release build filled: the records must fit.
 PIPE_TEST_MODEL="$scratch/model.gguf" cargo test --locked --test oracle --test model -- --nocapture real oracle agrees
