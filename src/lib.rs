@@ -2,6 +2,7 @@
 
 pub mod bundle;
 pub mod cli;
+pub mod diff;
 pub mod key;
 pub mod measure;
 pub mod model;

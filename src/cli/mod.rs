@@ -1,6 +1,7 @@
 //! The command line: the only place that prints and the only one that reads the environment.
 
 mod bench;
+mod diff;
 mod doctor;
 mod error;
 mod explain;
@@ -32,6 +33,7 @@ Examples:
   pipe plan pipelines/smollm2.toml         what would run, and why
   pipe show                                the last run
   pipe verify                              check the last run's answers in one pass
+  pipe diff 0194 0195                      what differs between two runs, and where it begins
   pipe export --output result.car          the last run's bundle as a CAR
   pipe specs pipelines/tiny.toml           speed, memory and fidelity of each arithmetic
   pipe doctor                              can this machine compute?
@@ -68,6 +70,7 @@ enum Command {
     Explain(explain::Args),
     Show(show::Args),
     Verify(verify::Args),
+    Diff(diff::Args),
     Log(log::Args),
     Export(transport::ExportArgs),
     Import(transport::ImportArgs),
@@ -128,6 +131,7 @@ fn dispatch(command: Command, context: &Context) -> Result<Exit, CliError> {
         Command::Explain(args) => explain::main(args, context),
         Command::Show(args) => show::main(args, context),
         Command::Verify(args) => verify::main(args, context),
+        Command::Diff(args) => diff::main(args, context),
         Command::Log(args) => log::main(args, context),
         Command::Export(args) => transport::export(args, context),
         Command::Import(args) => transport::import(args, context),

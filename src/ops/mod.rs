@@ -20,6 +20,7 @@ use crate::key::Inputs;
 use crate::model::{Bytes, Model, ModelFile};
 use crate::pipeline::Op;
 
+pub use infer::next::{self, Next};
 pub use infer::{ANSWERS, Answer, Answers, Outputs, StoppedBy, TRACE, verify};
 pub use tokenize::{TokenizedPrompt, Tokens};
 

@@ -2,7 +2,7 @@
 
 mod canonical;
 mod compile;
-mod order;
+pub(crate) mod order;
 mod picture;
 mod resolve;
 
