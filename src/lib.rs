@@ -4,6 +4,7 @@ pub mod bundle;
 pub mod cli;
 pub mod diff;
 pub mod key;
+pub mod lineage;
 pub mod measure;
 pub mod model;
 pub mod ops;

@@ -17,6 +17,7 @@ mod specs;
 mod store;
 mod transport;
 mod verify;
+mod why;
 
 use std::path::PathBuf;
 
@@ -71,6 +72,7 @@ enum Command {
     Show(show::Args),
     Verify(verify::Args),
     Diff(diff::Args),
+    Why(why::Args),
     Log(log::Args),
     Export(transport::ExportArgs),
     Import(transport::ImportArgs),
@@ -132,6 +134,7 @@ fn dispatch(command: Command, context: &Context) -> Result<Exit, CliError> {
         Command::Show(args) => show::main(args, context),
         Command::Verify(args) => verify::main(args, context),
         Command::Diff(args) => diff::main(args, context),
+        Command::Why(args) => why::main(args, context),
         Command::Log(args) => log::main(args, context),
         Command::Export(args) => transport::export(args, context),
         Command::Import(args) => transport::import(args, context),

@@ -13,3 +13,4 @@ mod scale;
 mod space;
 mod specs;
 mod verify;
+mod why;
