@@ -1,6 +1,7 @@
 //! LLM inference as a reproducible pipeline. Modules stand in flow order; each uses only those above it.
 
 pub mod bundle;
+pub mod cache;
 pub mod cli;
 pub mod diff;
 pub mod key;

@@ -1,6 +1,7 @@
 //! The command line: the only place that prints and the only one that reads the environment.
 
 mod bench;
+mod cache;
 mod diff;
 mod doctor;
 mod error;

@@ -1,6 +1,7 @@
 //! `pipe` through the door a user uses: one binary, one file per behaviour.
 
 mod bundle;
+mod cache;
 mod diff;
 mod faults;
 mod identity;
