@@ -2,6 +2,7 @@
 
 mod bench;
 mod cache;
+mod ci;
 mod diff;
 mod doctor;
 mod error;
@@ -116,7 +117,7 @@ pub fn main() -> u8 {
             return e.exit_code() as u8;
         }
     };
-    let out = Out { json: cli.common.json, quiet: cli.common.quiet };
+    let out = Out { json: cli.common.json, quiet: cli.common.quiet, plain: false };
     let result = root(cli.common.store).and_then(|root| dispatch(cli.command, &Context { out, root }));
     match result {
         Ok(exit) => exit as u8,

@@ -70,7 +70,8 @@ fn named(args: &Args, steps: &Steps, store: &Store) -> Result<Digest, CliError> 
         return Ok(digest);
     }
     let hex = name.len() >= 4 && name.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-    match hex.then(|| steps.starting(name)).unwrap_or_default().as_slice() {
+    let found = if hex { steps.starting(name) } else { Vec::new() };
+    match found.as_slice() {
         [digest] => Ok(*digest),
         [] => Err(CliError::new(Exit::Usage, format!("no artifact `{name}`"))
             .hint("name STEP/NAME of a run, a digest or at least four of its first digits, or a CID")),

@@ -2,6 +2,7 @@
 
 mod bundle;
 mod cache;
+mod ci;
 mod diff;
 mod faults;
 mod identity;
