@@ -3,6 +3,7 @@
 mod bundle;
 mod cache;
 mod ci;
+mod ci_init;
 mod diff;
 mod faults;
 mod identity;

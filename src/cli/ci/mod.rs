@@ -1,6 +1,7 @@
 //! What a CI system reads of a run: annotations, a summary, JUnit.
 
 mod github;
+pub mod init;
 mod junit;
 
 use std::path::Path;
