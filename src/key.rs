@@ -63,9 +63,13 @@ pub fn step_key(op: &Op, inputs: &Inputs, local: &BTreeMap<String, Digest>) -> D
 
 /// The text the same key is made from: a `path = value` line per field, sorted; what `explain` compares.
 pub fn step_text(op: &Op, inputs: &Inputs, local: &BTreeMap<String, Digest>) -> String {
-    let value = serde_json::to_value(preimage(op, inputs, local)).expect("BUG: a preimage is plain data");
+    text_of(&serde_json::to_value(preimage(op, inputs, local)).expect("BUG: a preimage is plain data"))
+}
+
+/// Any value as such a text.
+pub fn text_of(value: &serde_json::Value) -> String {
     let mut text = String::new();
-    flatten("", &value, &mut text);
+    flatten("", value, &mut text);
     text
 }
 

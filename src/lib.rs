@@ -1,11 +1,14 @@
 //! LLM inference as a reproducible pipeline. Modules stand in flow order; each uses only those above it.
 
 pub mod bundle;
+pub mod cache;
 pub mod checksum;
 pub mod cli;
+pub mod diff;
 pub mod features;
 pub mod inside;
 pub mod key;
+pub mod lineage;
 pub mod measure;
 pub mod model;
 pub mod ops;

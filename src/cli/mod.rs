@@ -1,6 +1,9 @@
 //! The command line: the only place that prints and the only one that reads the environment.
 
 mod bench;
+mod cache;
+mod ci;
+mod diff;
 mod doctor;
 mod error;
 mod explain;
@@ -18,6 +21,7 @@ mod specs;
 mod store;
 mod transport;
 mod verify;
+mod why;
 
 use std::path::PathBuf;
 
@@ -34,6 +38,7 @@ Examples:
   pipe plan pipelines/smollm2.toml         what would run, and why
   pipe show                                the last run
   pipe verify                              check the last run's answers in one pass
+  pipe diff 0194 0195                      what differs between two runs, and where it begins
   pipe export --output result.car          the last run's bundle as a CAR
   pipe specs pipelines/tiny.toml           speed, memory and fidelity of each arithmetic
   pipe doctor                              can this machine compute?
@@ -73,10 +78,13 @@ enum Command {
     Prove(prove::ProveArgs),
     #[command(name = "check-proof")]
     CheckProof(prove::CheckArgs),
+    Diff(diff::Args),
+    Why(why::Args),
     Log(log::Args),
     Export(transport::ExportArgs),
     Import(transport::ImportArgs),
     Store(store::Args),
+    Ci(ci::init::Args),
     Doctor(doctor::Args),
     Bench(bench::Args),
     Specs(specs::Args),
@@ -115,7 +123,7 @@ pub fn main() -> u8 {
             return e.exit_code() as u8;
         }
     };
-    let out = Out { json: cli.common.json, quiet: cli.common.quiet };
+    let out = Out { json: cli.common.json, quiet: cli.common.quiet, plain: false };
     let result = root(cli.common.store).and_then(|root| dispatch(cli.command, &Context { out, root }));
     match result {
         Ok(exit) => exit as u8,
@@ -135,10 +143,13 @@ fn dispatch(command: Command, context: &Context) -> Result<Exit, CliError> {
         Command::Verify(args) => verify::main(args, context),
         Command::Prove(args) => prove::prove(args, context),
         Command::CheckProof(args) => prove::check(args, context),
+        Command::Diff(args) => diff::main(args, context),
+        Command::Why(args) => why::main(args, context),
         Command::Log(args) => log::main(args, context),
         Command::Export(args) => transport::export(args, context),
         Command::Import(args) => transport::import(args, context),
         Command::Store(args) => store::main(args, context),
+        Command::Ci(args) => ci::init::main(args, context),
         Command::Doctor(args) => doctor::main(args, context),
         Command::Bench(args) => bench::main(args, context),
         Command::Specs(args) => specs::main(args, context),

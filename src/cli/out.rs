@@ -9,6 +9,8 @@ use super::error::{CliError, Exit};
 pub struct Out {
     pub json: bool,
     pub quiet: bool,
+    /// No colour and no bars, whatever the terminal can do.
+    pub plain: bool,
 }
 
 impl Out {
@@ -32,7 +34,8 @@ impl Out {
     }
 
     pub fn stderr_is_rich(&self) -> bool {
-        io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none() && !self.quiet && !self.json
+        let wanted = !self.quiet && !self.json && !self.plain;
+        wanted && io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none()
     }
 }
 

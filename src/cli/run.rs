@@ -8,13 +8,15 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use pipe_kernels::Implementation;
 use pipe_store::Store;
 
+use super::ci::Report;
 use super::error::{CliError, Exit};
+use super::out::Out;
 use super::progress::Progress;
 use super::{Context, out, recipe, scores, show};
 use crate::bundle;
 use crate::ops::Device;
 use crate::ops::fetch::FetchEnv;
-use crate::pipeline::Pipeline;
+use crate::pipeline::{Pipeline, Shard};
 use crate::run::{self, Event, Facts, Options, Outcome, Run, Stage, StepError};
 
 /// Run a recipe: print the answer and the CID of its bundle
@@ -23,6 +25,8 @@ use crate::run::{self, Event, Facts, Options, Outcome, Run, Stage, StepError};
 Examples:
   pipe run pipelines/tiny.toml
   pipe run pipelines/smollm2.toml --threads 1 --force answer
+  pipe run pipelines/tiny.toml --ci --junit pipe.xml
+  pipe run pipelines/tiny.toml --shard 2/3
   pipe run pipelines/tiny.toml --json | jq -r 'select(.event == \"run_finished\").bundle'")]
 pub struct Args {
     /// The recipe
@@ -42,6 +46,15 @@ pub struct Args {
     /// Compute every prompt from its first token, and keep no computed prefixes in the store
     #[arg(long)]
     no_prefixes: bool,
+    /// For CI: no colour, annotations of what failed, a summary where $GITHUB_STEP_SUMMARY says
+    #[arg(long)]
+    ci: bool,
+    /// Write a JUnit report, a case for each step
+    #[arg(long, value_name = "FILE")]
+    junit: Option<PathBuf>,
+    /// Run a part: what falls to the I-th of N, and what that needs. `pipe store export` and `import` join them
+    #[arg(long, value_name = "I/N", value_parser = |text: &str| text.parse::<Shard>())]
+    shard: Option<Shard>,
     #[command(flatten)]
     device: DeviceArgs,
 }
@@ -80,7 +93,15 @@ pub fn now_ms() -> u64 {
 }
 
 pub fn main(args: Args, context: &Context) -> Result<Exit, CliError> {
-    let pipeline = recipe::load(&args.recipe, context.out)?;
+    let context = &Context { out: Out { plain: args.ci, ..context.out }, root: context.root.clone() };
+    let report = Report { ci: args.ci, junit: args.junit.as_deref(), recipe: &args.recipe, out: context.out };
+    let mut pipeline = recipe::load(&args.recipe, context.out).or_else(|e| report.mistakes(e))?;
+    if let Some(shard) = args.shard {
+        let whole = pipeline;
+        pipeline = shard.of(&whole);
+        let (n, of) = (pipeline.order.len(), whole.order.len());
+        context.out.note(format!("shard {shard}: {n} of {of} steps"));
+    }
     let store = context.open_store()?;
     let device = args.device.device();
     let options = Options {
@@ -112,11 +133,13 @@ pub fn main(args: Args, context: &Context) -> Result<Exit, CliError> {
     });
     let (run, facts) = facts?;
     progress.clear();
-    finish(&args, &pipeline, &run, facts, &store, context, &progress)?;
-    verdict(&run, &pipeline, cancel.load(Ordering::Relaxed))
+    let bundle = finish(&args, &pipeline, &run, facts, &store, context, &progress)?;
+    let verdict = verdict(&run, &pipeline, cancel.load(Ordering::Relaxed));
+    report.run(&pipeline, &run, bundle.as_deref())?;
+    verdict
 }
 
-/// Seal, keep, and show.
+/// Seal, keep, and show. The bundle's CID, if there is one.
 fn finish(
     args: &Args,
     pipeline: &Pipeline,
@@ -125,7 +148,7 @@ fn finish(
     store: &Store,
     context: &Context,
     progress: &Progress,
-) -> Result<(), CliError> {
+) -> Result<Option<String>, CliError> {
     let sealed = bundle::keep(pipeline, run, store, run.started_ms)?;
     let recipe = args.recipe.canonicalize().ok().map(|p| p.display().to_string());
     let body = run::keep(run, pipeline, recipe, facts, sealed, store)?;
@@ -155,7 +178,7 @@ fn finish(
         run.count("ran"),
         out::millis(run.wall_ms)
     ));
-    Ok(())
+    Ok(body.bundle)
 }
 
 /// The exit code of a run, by its first step that did not come to its outputs.

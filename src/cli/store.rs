@@ -1,5 +1,6 @@
 //! `pipe store`: where it is, what it holds, is it sound, what can go.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use pipe_store::{FsckOptions, FsckReport, GcOptions, GcReport, Stats, Store, StoreError};
@@ -42,6 +43,29 @@ enum Command {
         #[arg(long, value_name = "SIZE", value_parser = size)]
         max_size: Option<u64>,
     },
+    /// Write objects, records and runs to one file, for a cache of your own
+    ///
+    /// What does not fit --max-size is left out: the newest runs come first, of a run its smallest results first.
+    #[command(
+        after_help = "Examples:\n  pipe store export pipe.cache --max-size 2GB\n  pipe store export -q shard-1.cache"
+    )]
+    Export {
+        /// The file to write
+        file: PathBuf,
+        /// The file's largest size: 500MiB, 2GB
+        #[arg(long, value_name = "SIZE", value_parser = size)]
+        max_size: Option<u64>,
+    },
+    /// Take what another store exported; only from a file you trust
+    ///
+    /// Every object is checked against its digest, so none can be forged. Records and runs are claims: \"this key came
+    /// to these bytes\". They are believed, and steps they name are not run again. A file from elsewhere is for
+    /// `pipe import`, which takes no claims. A damaged file is refused, and nothing of it is taken.
+    #[command(after_help = "Example:\n  pipe store import pipe.cache")]
+    Import {
+        /// A file of `pipe store export`
+        file: PathBuf,
+    },
 }
 
 pub fn main(args: Args, context: &Context) -> Result<Exit, CliError> {
@@ -72,6 +96,8 @@ pub fn main(args: Args, context: &Context) -> Result<Exit, CliError> {
                 return Ok(Exit::Store);
             }
         }
+        Command::Export { file, max_size } => super::cache::export(&file, max_size, context)?,
+        Command::Import { file } => super::cache::import(&file, context)?,
         Command::Gc { dry_run, max_age, max_size } => {
             let options = GcOptions { dry_run, max_age, max_bytes: max_size, now_ms: super::run::now_ms() };
             let report = context.open_store()?.gc(&options)?;

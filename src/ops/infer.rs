@@ -2,6 +2,7 @@
 
 mod generate;
 mod likelihood;
+pub mod next;
 mod prefix;
 mod stop;
 mod verify;

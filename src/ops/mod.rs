@@ -24,6 +24,7 @@ use crate::key::Inputs;
 use crate::model::{Bytes, Model, ModelFile};
 use crate::pipeline::Op;
 
+pub use infer::next::{self, Next};
 pub use infer::{ANSWERS, Answer, Answers, Outputs, PROBES, StoppedBy, TRACE, verify};
 pub use score::SCORES;
 pub use tokenize::{Continuation, TokenizedPrompt, Tokens};

@@ -2,9 +2,10 @@
 
 mod canonical;
 mod compile;
-mod order;
+pub(crate) mod order;
 mod picture;
 mod resolve;
+mod shard;
 
 use petgraph::Direction;
 use petgraph::graph::{DiGraph, NodeIndex};
@@ -13,6 +14,7 @@ use petgraph::visit::EdgeRef;
 pub use crate::recipe::op::{self, Op};
 pub use canonical::{Canonical, CanonicalFile, CanonicalOp, CanonicalStep, Input};
 pub use compile::compile;
+pub use shard::Shard;
 
 /// A node: a name and what it asks for.
 #[derive(Clone, Debug, PartialEq)]

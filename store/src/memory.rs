@@ -90,6 +90,10 @@ impl Memory {
         found.into_iter().take(limit).map(|(key, (_, r))| (*key, r.clone())).collect()
     }
 
+    pub fn all_records(&self) -> Vec<(Digest, Record)> {
+        self.state().records.iter().map(|(key, (_, r))| (*key, r.clone())).collect()
+    }
+
     pub fn put_run(&self, run: &RunEntry) {
         let mut state = self.state();
         match state.runs.iter().position(|r| r.id == run.id) {

@@ -193,6 +193,14 @@ impl Store {
         }
     }
 
+    /// Every record with its key, ordered by key, of one moment.
+    pub fn all_records(&self) -> Result<Vec<(Digest, Record)>> {
+        match &self.0 {
+            B::Disk(disk) => disk.all_records(),
+            B::Memory(memory) => Ok(memory.all_records()),
+        }
+    }
+
     // Leases.
 
     /// Waits until nobody else holds the key. To be able to give up, poll [`try_lease`](Store::try_lease).

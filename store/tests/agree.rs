@@ -126,6 +126,7 @@ fn state(store: &Store) -> Vec<String> {
     }
     for step in ["a", "b"] {
         seen.push(answer(store.records_of_step(step, 3)));
+        seen.push(answer(store.all_records()));
     }
     seen.push(answer(store.runs(3)));
     seen.push(answer(store.pins()));

@@ -1,6 +1,10 @@
 //! `pipe` through the door a user uses: one binary, one file per behaviour.
 
 mod bundle;
+mod cache;
+mod ci;
+mod ci_init;
+mod diff;
 mod faults;
 mod identity;
 mod inside;
@@ -16,3 +20,4 @@ mod score;
 mod space;
 mod specs;
 mod verify;
+mod why;

@@ -53,7 +53,7 @@ enum Answer {
 pub fn main_if_asked() -> Option<Exit> {
     std::env::args_os().nth(1).filter(|name| name == NAME)?;
     let args = Args::parse_from(std::env::args_os().skip(1));
-    let out = Out { json: true, quiet: true };
+    let out = Out { json: true, quiet: true, plain: true };
     match serve(&args, out).or_else(|e| out.value(&Answer::Failed(e.message))) {
         Ok(()) => Some(Exit::Ok),
         Err(e) => Some(e.exit),

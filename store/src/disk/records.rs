@@ -56,6 +56,10 @@ impl Disk {
         self.index.read("list records", |c| rows::records_of_step(c, step, limit))
     }
 
+    pub fn all_records(&self) -> Result<Vec<(Digest, Record)>> {
+        self.index.read("list records", rows::all_records)
+    }
+
     pub fn put_run(&self, run: &RunEntry) -> Result<()> {
         // Records are read only if something this handle put is not named by the run itself: a run of ten
         // thousand hits puts its bundle alone.
