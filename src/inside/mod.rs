@@ -16,6 +16,7 @@ mod relevance;
 mod types;
 mod unusual;
 
+use pipe_kernels::math::double;
 use pipe_kernels::sampler::SampleError;
 use pipe_kernels::{ComputeError, Engine, PackedModel, Sampler};
 
@@ -107,12 +108,15 @@ pub fn look(look: &Look<'_>, transcript: &Transcript<'_>) -> Result<Inside, Insi
         beauty = Some(explain::beauty(&ablator, &attribution, &found, &lens, record.targets())?);
         relevance = Some(found);
     }
+    let tokens = record.tokens(look, transcript);
     let mut inside = Inside {
         id: transcript.id.to_owned(),
         prompt_tokens: transcript.prompt.len(),
         width: record.g.width,
         window: Window { start: record.start, end: record.end() },
-        tokens: record.tokens(look, transcript),
+        prompt_perplexity: perplexity(&tokens, false),
+        answer_perplexity: perplexity(&tokens, true),
+        tokens,
         layers: layers::layers(&record),
         heads: attention::heads(&record),
         attention: attention::maps(&record, &attribution, relevance.as_ref()),
@@ -127,6 +131,13 @@ pub fn look(look: &Look<'_>, transcript: &Transcript<'_>) -> Result<Inside, Insi
     inside.deciding = lens::deciding(&inside.lens);
     inside.unusual = unusual::alone(&inside);
     Ok(inside)
+}
+
+/// exp of the mean −ln p of the tokens whose prediction is known.
+fn perplexity(tokens: &[Token], generated: bool) -> Option<f64> {
+    let known = tokens.iter().filter(|token| token.generated == generated).filter_map(|t| t.prediction);
+    let (count, sum) = known.fold((0usize, 0.0), |(n, sum), p| (n + 1, sum - p.log_probability));
+    (count > 0).then(|| double::exp(sum / count as f64))
 }
 
 #[cfg(test)]

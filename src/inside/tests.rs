@@ -172,6 +172,11 @@ fn shapes_are_as_the_page_says() {
     assert!(inside.tokens[PROMPT.len()].generated && !inside.tokens[PROMPT.len() - 1].generated);
     // Greedy takes the likeliest.
     assert!(inside.tokens[PROMPT.len()..].iter().all(|t| t.prediction.unwrap().rank == 1));
+    let mean =
+        |t: &[Token]| t.iter().map(|t| t.prediction.unwrap().log_probability).sum::<f64>() / t.len() as f64;
+    let (prompt, answer) = (mean(&inside.tokens[1..PROMPT.len()]), mean(&inside.tokens[PROMPT.len()..]));
+    assert!((inside.prompt_perplexity.unwrap().ln() + prompt).abs() < 1e-12);
+    assert!((inside.answer_perplexity.unwrap().ln() + answer).abs() < 1e-12);
     assert_eq!((inside.layers.len(), inside.heads.len()), (G.layers, G.layers * G.heads));
     assert_eq!(inside.lens.rank.len(), G.layers + 1);
     // The last row of the lens is the model itself.

@@ -30,6 +30,9 @@ pub struct Inside {
     pub window: Window,
     /// The whole transcript.
     pub tokens: Vec<Token>,
+    /// exp of the mean −ln p of the window's tokens, of the prompt and of the answer; None where there are none.
+    pub prompt_perplexity: Option<f64>,
+    pub answer_perplexity: Option<f64>,
     pub layers: Vec<Layer>,
     /// Layer by layer.
     pub heads: Vec<Head>,
