@@ -8,6 +8,7 @@ pub mod model;
 pub mod ops;
 pub mod pipeline;
 pub mod plan;
+pub mod publish;
 pub mod recipe;
 pub mod run;
 pub mod specs;
