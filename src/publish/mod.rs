@@ -2,8 +2,12 @@
 
 mod bytes;
 pub mod chain;
+mod http;
 mod key;
 mod manifest;
+pub mod node;
+mod parcel;
 
 pub use key::{KeyError, PublicKey, SecretKey, Signature};
 pub use manifest::{Claim, Link, Manifest, ManifestError};
+pub use parcel::{ReceiveError, Received, Wanted, export, receive};
