@@ -34,18 +34,49 @@ struct Place {
 }
 
 impl Blocks {
-    /// Reads to the end. Every block fits its CID, every root is there, none comes twice.
+    /// None yet, to be rooted in this.
+    pub fn new(root: Cid, store: &Store) -> Result<Blocks, TransportError> {
+        let spool = RefCell::new(store.stage()?);
+        Ok(Blocks { roots: vec![root], spool, index: HashMap::new(), taken: RefCell::default(), bytes: 0 })
+    }
+
+    /// Reads a CAR to its end. Every block fits its CID, every root is there, none comes twice.
     pub fn read(reader: impl Read, store: &Store) -> Result<Blocks, TransportError> {
+        let mut blocks = Blocks::new(Cid::default(), store)?;
+        blocks.roots = blocks.add_car(reader)?;
+        Ok(blocks)
+    }
+
+    /// The blocks of a CAR too, but for those that are here; its roots.
+    pub fn add_car(&mut self, reader: impl Read) -> Result<Vec<Cid>, TransportError> {
         let mut car = car::CarReader::with_limit(reader, LENGTH_MAX)?;
-        let mut spool = store.stage()?;
-        let (mut index, mut bytes) = (HashMap::new(), 0);
         while let Some(section) = car.next_section()? {
-            car.copy_to(spool.file_mut())?;
-            index.insert(section.cid, Place { at: bytes, length: section.length });
-            bytes += section.length;
+            if !self.has(&section.cid) {
+                car.copy_to(self.spool.get_mut().file_mut())?;
+                self.note(section.cid, section.length);
+            }
         }
-        let roots = car.roots().to_vec();
-        Ok(Blocks { roots, spool: spool.into(), index, taken: RefCell::default(), bytes })
+        Ok(car.roots().to_vec())
+    }
+
+    /// A single block too.
+    pub fn add(&mut self, cid: &Cid, bytes: &[u8]) -> Result<(), TransportError> {
+        if self.has(cid) {
+            return Ok(());
+        }
+        if !car::fits(cid, bytes) {
+            return Err(car::CarError::Mismatch { offset: 0, cid: *cid }.into());
+        }
+        let spool = self.spool.get_mut();
+        let path = spool.path().to_owned();
+        spool.file_mut().write_all(bytes).map_err(|e| StoreError::io("write", &path, e))?;
+        self.note(*cid, bytes.len() as u64);
+        Ok(())
+    }
+
+    fn note(&mut self, cid: Cid, length: u64) {
+        self.index.insert(cid, Place { at: self.bytes, length });
+        self.bytes += length;
     }
 
     pub fn len(&self) -> usize {

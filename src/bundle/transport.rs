@@ -183,6 +183,19 @@ impl Arrived {
         Err(TransportError::Stray { cid: *root })
     }
 
+    /// The first linked output that neither came nor is in the store.
+    pub fn lacks(&self, store: &Store) -> Result<Option<Cid>, StoreError> {
+        for (_, _, output) in self.bundle.outputs() {
+            if let Some(link) = output.link
+                && !self.contents.contains_key(&output.digest)
+                && !store.has(&output.digest)?
+            {
+                return Ok(Some(link));
+            }
+        }
+        Ok(None)
+    }
+
     /// Keep it through every gc. The linked outputs that the store does not have.
     pub fn keep(self, label: &str, store: &Store) -> Result<(Bundle, Vec<Digest>), StoreError> {
         let came: Vec<Digest> = self.contents.keys().copied().collect();

@@ -55,7 +55,7 @@ fn readable(path: &Path) -> io::Result<()> {
 }
 
 /// A name, its op, and its inputs as (port, producer's name, output).
-type Node<'r> = (String, Op, Vec<(&'static str, String, Option<&'r str>)>);
+pub(super) type Node<'r> = (String, Op, Vec<(&'r str, String, Option<&'r str>)>);
 
 fn freeze(recipe: &Recipe, edges: &[Resolved<'_>]) -> Pipeline {
     let mut nodes: Vec<Node<'_>> = Vec::with_capacity(recipe.entries.len() + 8);
@@ -90,7 +90,7 @@ fn freeze(recipe: &Recipe, edges: &[Resolved<'_>]) -> Pipeline {
 }
 
 /// Nodes sorted by name to the graph.
-fn assemble(name: &str, nodes: Vec<Node<'_>>) -> Pipeline {
+pub(super) fn assemble(name: &str, nodes: Vec<Node<'_>>) -> Pipeline {
     let numbers: HashMap<String, usize> =
         nodes.iter().enumerate().map(|(i, node)| (node.0.clone(), i)).collect();
     let mut graph = DiGraph::with_capacity(nodes.len(), nodes.len() * 2);

@@ -5,6 +5,7 @@ mod compile;
 mod order;
 mod picture;
 mod resolve;
+mod revive;
 
 use petgraph::Direction;
 use petgraph::graph::{DiGraph, NodeIndex};
@@ -13,6 +14,7 @@ use petgraph::visit::EdgeRef;
 pub use crate::recipe::op::{self, Op};
 pub use canonical::{Canonical, CanonicalFile, CanonicalOp, CanonicalStep, Input};
 pub use compile::compile;
+pub use revive::ReviveError;
 
 /// A node: a name and what it asks for.
 #[derive(Clone, Debug, PartialEq)]

@@ -25,6 +25,13 @@ pub enum ChainError {
     Store(#[from] StoreError),
 }
 
+impl ChainError {
+    /// Is an entry merely not in the store?
+    pub fn is_missing(&self) -> bool {
+        matches!(self, ChainError::Store(StoreError::Missing { .. }))
+    }
+}
+
 /// May `previous` stand before `next`, which names it?
 pub fn follows(cid: &Cid, next: &Manifest, previous: &Manifest) -> Result<(), ChainError> {
     let before = next.previous.unwrap_or_default();

@@ -13,7 +13,7 @@ use ureq::{Agent, Error, SendBody};
 pub enum HttpError {
     Slow,
     Absent(String),
-    Status { status: u16, message: String },
+    Status { message: String },
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -57,7 +57,7 @@ fn checked(
     let json: Option<serde_json::Value> = serde_json::from_str(&text).ok();
     let said = json.as_ref().and_then(|v| v["Message"].as_str().or_else(|| v["error"]["reason"].as_str()));
     let message = format!("{}: {}", response.status(), said.unwrap_or(text.trim()));
-    Err(HttpError::Status { status: response.status().as_u16(), message })
+    Err(HttpError::Status { message })
 }
 
 /// Post a file as the one part of a form; the answer's text.

@@ -168,7 +168,7 @@ impl Node {
         match e {
             http::HttpError::Slow => NodeError::Slow { url, call, cid, patience: self.patience },
             http::HttpError::Absent(why) => NodeError::Absent { url, why },
-            http::HttpError::Status { message, .. } => self.refused(call, cid, message),
+            http::HttpError::Status { message } => self.refused(call, cid, message),
         }
     }
 }
@@ -216,7 +216,7 @@ impl Gateway {
                 NodeError::Slow { url: self.url.clone(), call, cid: Some(*cid), patience: self.patience }
             }
             http::HttpError::Absent(why) => NodeError::Absent { url: self.url.clone(), why },
-            http::HttpError::Status { message, .. } => {
+            http::HttpError::Status { message } => {
                 NodeError::Lacks { url: self.url.clone(), cid: *cid, message }
             }
         })
@@ -263,7 +263,7 @@ pub fn pin_remotely(
             NodeError::Slow { url: service.to_owned(), call: "pins", cid: Some(*cid), patience }
         }
         http::HttpError::Absent(why) => NodeError::Absent { url: service.to_owned(), why },
-        http::HttpError::Status { message, .. } => {
+        http::HttpError::Status { message } => {
             NodeError::Refused { url: service.to_owned(), call: "pins", cid: Some(*cid), message }
         }
     };
@@ -271,6 +271,6 @@ pub fn pin_remotely(
     let status = answer["status"].as_str().unwrap_or("no status").to_owned();
     match status.as_str() {
         "queued" | "pinning" | "pinned" => Ok(status),
-        _ => Err(failed(http::HttpError::Status { status: 0, message: format!("status `{status}`") })),
+        _ => Err(failed(http::HttpError::Status { message: format!("status `{status}`") })),
     }
 }

@@ -11,7 +11,7 @@ use super::{Manifest, PublicKey};
 use crate::bundle::{self, Arrived, Blocks, Bundle, Parcel, TransportError, car};
 
 /// The longest manifest.
-const MANIFEST_MAX: u64 = 1 << 20;
+pub(super) const MANIFEST_MAX: u64 = 1 << 20;
 
 /// A manifest or a bundle that was brought in; everything about it was checked.
 #[derive(Clone, Debug)]
@@ -35,6 +35,8 @@ pub struct Wanted {
     pub cid: Option<Cid>,
     /// Manifests must be signed by one of these keys.
     pub trusted: Option<Vec<PublicKey>>,
+    /// Every linked output must come with it, or be here.
+    pub whole: bool,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +55,8 @@ pub enum ReceiveError {
     Untrusted { manifest: Cid, key: PublicKey },
     #[error("{cid} is a bundle without a signature, and trusted keys are asked for")]
     Unsigned { cid: Cid },
+    #[error("{bundle} links {missing}, which did not come with it")]
+    Incomplete { bundle: Cid, missing: Cid },
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -86,7 +90,11 @@ pub fn receive(reader: impl Read, wanted: &Wanted, store: &Store) -> Result<Rece
     receive_blocks(&blocks, wanted, store)
 }
 
-fn receive_blocks(blocks: &Blocks, wanted: &Wanted, store: &Store) -> Result<Received, ReceiveError> {
+pub(super) fn receive_blocks(
+    blocks: &Blocks,
+    wanted: &Wanted,
+    store: &Store,
+) -> Result<Received, ReceiveError> {
     let root = blocks.roots[0];
     if let Some(wanted) = wanted.cid.filter(|wanted| *wanted != root) {
         return Err(ReceiveError::Other { wanted, given: root });
@@ -100,6 +108,9 @@ fn receive_blocks(blocks: &Blocks, wanted: &Wanted, store: &Store) -> Result<Rec
     if !signed {
         if wanted.trusted.is_some() {
             return Err(ReceiveError::Unsigned { cid: root });
+        }
+        if let (true, Some(found)) = (wanted.whole, Arrived::find(&root, blocks, &BTreeMap::new(), store)?) {
+            complete(&found, store)?;
         }
         let bundle::Imported { cid, bundle, blocks, missing } = bundle::import_blocks(blocks, store)?;
         let manifest = None;
@@ -124,10 +135,12 @@ fn receive_blocks(blocks: &Blocks, wanted: &Wanted, store: &Store) -> Result<Rec
         }
     }
     let first = &entries[0].1;
-    if !arrived.contains_key(&first.bundle) {
-        return Err(ReceiveError::NoBundle { manifest: root, bundle: first.bundle });
-    }
+    let no_bundle = ReceiveError::NoBundle { manifest: root, bundle: first.bundle };
+    let newest = arrived.get(&first.bundle).ok_or(no_bundle)?;
     blocks.all_taken()?;
+    if wanted.whole {
+        complete(newest, store)?;
+    }
     let mut kept = None;
     for (cid, found) in arrived {
         let (bundle, missing) = found.keep(&format!("imported with {root}"), store)?;
@@ -148,6 +161,11 @@ fn receive_blocks(blocks: &Blocks, wanted: &Wanted, store: &Store) -> Result<Rec
         missing,
         manifest: Some(first.clone()),
     })
+}
+
+fn complete(arrived: &Arrived, store: &Store) -> Result<(), ReceiveError> {
+    let bundle = arrived.cid;
+    arrived.lacks(store)?.map_or(Ok(()), |missing| Err(ReceiveError::Incomplete { bundle, missing }))
 }
 
 /// The entries of a chain that are among the blocks, newest first, each signed and in its place.
