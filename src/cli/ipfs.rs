@@ -113,6 +113,11 @@ impl Located {
 }
 
 impl OriginArgs {
+    /// Is anything asked of where it comes from or who signed it?
+    pub fn is_set(&self) -> bool {
+        self.trusted.is_some() || !self.gateway.is_empty()
+    }
+
     fn wanted(&self) -> Result<Wanted, CliError> {
         let trusted = self.trusted.as_deref().map(trusted).transpose()?;
         Ok(Wanted { trusted, ..Wanted::default() })

@@ -6,6 +6,7 @@ mod error;
 mod explain;
 mod ipfs;
 mod key;
+mod ladder;
 mod log;
 mod model;
 mod out;

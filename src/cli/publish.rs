@@ -180,7 +180,7 @@ fn write(
     let io = |e: std::io::Error| CliError::new(Exit::Step, format!("{}: {e}", path.display()));
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder).map_err(io)?;
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(io)?;
+    let mut file = out::shared_file(folder).map_err(io)?;
     let mut writer = BufWriter::with_capacity(1 << 18, file.as_file_mut());
     let blocks = publish::export(cid, manifest, bundle, store, &mut writer).map_err(|e| {
         CliError::new(Exit::Step, e).hint("`pipe run --force STEP` makes a missing output again")

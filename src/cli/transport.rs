@@ -43,7 +43,7 @@ pub fn export(args: ExportArgs, context: &Context) -> Result<Exit, CliError> {
     let io = |e: std::io::Error| CliError::new(Exit::Step, format!("{}: {e}", path.display()));
     // Written beside its place and renamed, so that a half-written CAR never bears the name.
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(std::path::Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(io)?;
+    let mut file = out::shared_file(folder).map_err(io)?;
     let mut writer = BufWriter::new(file.as_file_mut());
     let blocks = bundle::export(bundle, &store, args.with_inputs, &mut writer).map_err(|e| {
         CliError::new(Exit::Step, e).hint("`pipe run --force STEP` makes a missing output again")
