@@ -1,6 +1,7 @@
 //! A bundle and what it carries, out to a CAR and in again. Trusts no byte of what comes in.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::io::{Read, Write};
 
 use cid::Cid;
@@ -68,8 +69,8 @@ impl<'a> Parcel<'a> {
     pub fn inputs(&self) -> Result<BTreeMap<Digest, Cid>, TransportError> {
         let mut inputs = BTreeMap::new();
         for (step, output, sealed) in self.bundle.outputs().filter(|(_, _, o)| o.link.is_none()) {
-            if !inputs.contains_key(&sealed.digest) {
-                inputs.insert(sealed.digest, unixfs::tree(&self.object(step, output, &sealed.digest)?).root);
+            if let Entry::Vacant(new) = inputs.entry(sealed.digest) {
+                new.insert(unixfs::tree(&self.object(step, output, &sealed.digest)?).root);
             }
         }
         Ok(inputs)

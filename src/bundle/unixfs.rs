@@ -26,6 +26,9 @@ struct Child {
     blocks: u64,
 }
 
+/// Gives a verified block, at most as long as it is told; None if there is none.
+pub type Get<'a, E> = dyn FnMut(&Cid, u64) -> Result<Option<Vec<u8>>, E> + 'a;
+
 /// The address of a content, with the blocks of its nodes, children before parents; none for a content that is one
 /// block. Leaves are slices of the content: [`leaves`].
 #[derive(Clone, Debug)]
@@ -81,13 +84,12 @@ pub fn leaves(content: &[u8]) -> impl Iterator<Item = (Cid, &[u8])> {
     some.chain(none)
 }
 
-/// Write the content of `length` bytes that has this address. `get` gives verified blocks, at most as long as it is
-/// told; every block that was used is told to `used`. Any other layout than ours is refused, so a DAG that is too deep,
-/// too wide, or repeats itself ends where it differs.
+/// Write the content of `length` bytes that has this address. Any other layout than ours is refused, so a DAG that is
+/// too deep, too wide, or repeats itself ends where it differs.
 pub fn assemble<E: std::error::Error + 'static>(
     root: &Cid,
     length: u64,
-    get: &mut dyn FnMut(&Cid, u64) -> Result<Option<Vec<u8>>, E>,
+    get: &mut Get<'_, E>,
     out: &mut dyn Write,
 ) -> Result<(), UnixfsError<E>> {
     walk(root, length, get, out).map(|_| ())
@@ -97,7 +99,7 @@ pub fn assemble<E: std::error::Error + 'static>(
 fn walk<E: std::error::Error + 'static>(
     cid: &Cid,
     length: u64,
-    get: &mut dyn FnMut(&Cid, u64) -> Result<Option<Vec<u8>>, E>,
+    get: &mut Get<'_, E>,
     out: &mut dyn Write,
 ) -> Result<u64, UnixfsError<E>> {
     let leaf = length <= LEAF_MAX;
@@ -141,7 +143,7 @@ fn descend<E: std::error::Error + 'static>(
     cid: &Cid,
     content: u64,
     full: u64,
-    get: &mut dyn FnMut(&Cid, u64) -> Result<Option<Vec<u8>>, E>,
+    get: &mut Get<'_, E>,
     out: &mut dyn Write,
 ) -> Result<u64, UnixfsError<E>> {
     if full == LEAF_MAX || content > full / WIDTH {

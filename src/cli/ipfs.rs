@@ -136,18 +136,18 @@ impl OriginArgs {
                     .hint("expected a CID that begins with bafyr4i")
             })?;
             if !store.has(&digest)? {
-                return self.from_origins(&cid, &wanted, store);
+                return self.ask(&cid, &wanted, store);
             }
         }
         let found = show::find(store, name)?;
         from_store(found, &wanted, store)
     }
 
-    fn from_origins(&self, cid: &Cid, wanted: &Wanted, store: &Store) -> Result<Located, CliError> {
+    fn ask(&self, cid: &Cid, wanted: &Wanted, store: &Store) -> Result<Located, CliError> {
         let mut origins = Vec::new();
         let absent = match self.node.node(None)? {
             Ok(node) => {
-                origins.push(Origin::Node(node));
+                origins.push(Origin::Node(node.into()));
                 None
             }
             Err(why) => Some(why),

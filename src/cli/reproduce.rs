@@ -213,7 +213,7 @@ impl Inputs<'_> {
                 found.insert(step.name.clone(), place);
             }
         }
-        for (step, _) in self.given.iter().filter(|(step, _)| !found.contains_key(step)) {
+        if let Some((step, _)) = self.given.iter().find(|(step, _)| !found.contains_key(step)) {
             return Err(CliError::new(Exit::Usage, format!("--input {step}: no `file` step has this name")));
         }
         Ok(found)

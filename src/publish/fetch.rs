@@ -12,7 +12,7 @@ use crate::bundle::{Blocks, TransportError, car};
 
 /// Where blocks may come from.
 pub enum Origin {
-    Node(Node),
+    Node(Box<Node>),
     Gateway(Gateway),
 }
 
