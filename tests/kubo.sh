@@ -112,7 +112,8 @@ ipfs cat "$root" | cmp - "$work/trace"
 
 echo "== the chain goes on"
 here run "$work/here/tiny.toml" --force answer > /dev/null
-second=$(here publish --ipfs "$node")
+second=$(here publish --ipfs "$node" --ipns)
+[ "$(ipfs name resolve --offline)" = "/ipfs/$second" ] || fail "the node's name points elsewhere"
 [ "$second" != "$cid" ] || fail "the second manifest is the first"
 there reproduce "$second" --ipfs "$node" > /dev/null
 there log --chain "$second"

@@ -68,14 +68,16 @@ pub fn import(args: ImportArgs, context: &Context) -> Result<Exit, CliError> {
     let store = context.open_store()?;
     let path = args.file.display();
     let file = File::open(&args.file).map_err(|e| CliError::new(Exit::Usage, format!("{path}: {e}")))?;
-    let received = publish::receive(BufReader::new(file), &Wanted::default(), &store).map_err(|e| {
-        CliError::new(Exit::Step, format!("{path}: {e}")).hint("nothing of it was taken as true")
-    })?;
+    let received =
+        publish::receive(BufReader::new(file), &Wanted { whole: true, ..Wanted::default() }, &store)
+            .map_err(|e| {
+                CliError::new(Exit::Step, format!("{path}: {e}")).hint("nothing of it was taken as true")
+            })?;
     match context.out.json {
         true => context.out.value(&serde_json::json!({
             "cid": received.cid.to_string(), "bundle": received.bundle_cid.to_string(),
             "key": received.manifest.as_ref().map(|m| m.key), "entries": received.entries,
-            "blocks": received.blocks, "missing": received.missing,
+            "blocks": received.blocks,
         }))?,
         false => {
             context.out.line(received.cid.to_string())?;

@@ -82,7 +82,7 @@ fn serve(
     pins: &Mutex<BTreeSet<String>>,
     asked: &Mutex<Vec<String>>,
 ) -> std::io::Result<()> {
-    let (path, body) = request(&stream)?;
+    let (path, body, token) = request(&stream)?;
     let (call, query) = path.split_once('?').unwrap_or((&path, ""));
     let call = call.trim_start_matches("/api/v0/").trim_start_matches('/').to_owned();
     asked.lock().unwrap().push(call.clone());
@@ -117,6 +117,13 @@ fn serve(
             Some(bytes) => (200, bytes),
             None => (500, br#"{"Message":"block was not found locally","Code":0,"Type":"error"}"#.to_vec()),
         },
+        // The Pinning Service API.
+        "pins" if token == "Bearer secret-token" => {
+            let wanted: serde_json::Value = serde_json::from_slice(&body).unwrap();
+            pins.lock().unwrap().insert(wanted["cid"].as_str().unwrap().to_owned());
+            (202, br#"{"requestid":"1","status":"queued"}"#.to_vec())
+        }
+        "pins" => (401, br#"{"error":{"reason":"UNAUTHORIZED"}}"#.to_vec()),
         "dag/export" => (200, export(blocks, arg, mood)),
         _ => (404, b"no such call".to_vec()),
     };
@@ -166,13 +173,13 @@ fn export(blocks: &Blocks, root: &str, mood: Mood) -> Vec<u8> {
     car
 }
 
-/// Path and body of a request, chunked or not.
-fn request(stream: &TcpStream) -> std::io::Result<(String, Vec<u8>)> {
+/// Path, body and credentials of a request, chunked or not.
+fn request(stream: &TcpStream) -> std::io::Result<(String, Vec<u8>, String)> {
     let mut input = BufReader::new(stream.try_clone()?);
     let mut line = String::new();
     input.read_line(&mut line)?;
     let path = line.split(' ').nth(1).unwrap_or_default().to_owned();
-    let (mut length, mut chunked) = (0, false);
+    let (mut length, mut chunked, mut token) = (0, false, String::new());
     loop {
         line.clear();
         input.read_line(&mut line)?;
@@ -182,6 +189,9 @@ fn request(stream: &TcpStream) -> std::io::Result<(String, Vec<u8>)> {
         }
         if let Some(text) = lower.strip_prefix("content-length:") {
             length = text.trim().parse().unwrap();
+        }
+        if lower.starts_with("authorization:") {
+            token = line["authorization:".len()..].trim().to_owned();
         }
         chunked |= lower == "transfer-encoding: chunked";
     }
@@ -196,5 +206,5 @@ fn request(stream: &TcpStream) -> std::io::Result<(String, Vec<u8>)> {
         body.extend_from_slice(&chunk[..size]);
         chunked = size > 0;
     }
-    Ok((path, body))
+    Ok((path, body, token))
 }

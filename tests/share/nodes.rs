@@ -142,3 +142,23 @@ fn a_recipe_names_its_node_and_no_bundle_knows() {
         space.edit("tiny.toml", &format!("[publish]\n{wrong}"), right);
     }
 }
+
+#[test]
+fn a_pinning_service_is_asked_with_its_token() {
+    let node = Node::start(Mood::Honest);
+    let space = Space::new();
+    space.pipe(&["run", "tiny.toml"]).ok();
+    let with = |token: &str| {
+        let args = ["publish", "--ipfs", "off", "--pin-service", &node.url()];
+        Ran::from(space.command(&args).env("PIN_TOKEN", token).output().unwrap())
+    };
+    let error = with("wrong").fails(6);
+    assert!(error.contains(&node.url()) && error.contains("UNAUTHORIZED"), "{error}");
+    assert!(!error.contains("wrong"), "{error}");
+    let ran = with("secret-token");
+    assert!(ran.stderr.contains("queued") && !ran.stderr.contains("secret-token"), "{}", ran.stderr);
+    let cid = ran.ok();
+    assert!(node.pins.lock().unwrap().contains(cid.trim()));
+    let error = space.pipe(&["publish", "--ipfs", "off", "--pin-service", &node.url()]).fails(2);
+    assert!(error.contains("PIN_TOKEN"), "{error}");
+}

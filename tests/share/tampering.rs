@@ -30,8 +30,8 @@ fn a_missing_block() {
         let rest: Vec<Block> =
             all.iter().enumerate().filter(|(i, _)| *i != missing).map(|(_, b)| b.clone()).collect();
         std::fs::write(there.path("bad.car"), write_car(&rest)).unwrap();
-        for command in ["reproduce", "verify"] {
-            let error = there.pipe(&[command, "bad.car", "--ipfs", "off"]).fails(4);
+        for command in ["import", "reproduce", "verify"] {
+            let error = there.pipe(&[command, "bad.car"]).fails(4);
             assert!(error.contains(&all[missing].cid.to_string()), "{error}");
             there.holds_nothing();
         }
