@@ -15,6 +15,7 @@ pub mod ops;
 pub mod pipeline;
 pub mod plan;
 pub mod probe;
+pub mod publish;
 pub mod recipe;
 pub mod run;
 pub mod score;

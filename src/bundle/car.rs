@@ -59,6 +59,14 @@ pub fn digest_of(cid: &Cid) -> Option<Digest> {
     (cid.hash().code() == BLAKE3).then_some(Digest(bytes))
 }
 
+/// Are these the bytes of this CID? False for a hash or codec that is not read here.
+pub fn fits(cid: &Cid, bytes: &[u8]) -> bool {
+    Check::new(cid).is_some_and(|mut check| {
+        check.update(bytes);
+        check.fits(cid)
+    })
+}
+
 /// The check of a block's bytes against its CID, under way.
 enum Check {
     Sha256(Sha256),

@@ -1,15 +1,14 @@
 //! A bundle and what it carries, out to a CAR and in again. Trusts no byte of what comes in.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::io::{Read, Write};
 
 use cid::Cid;
-use pipe_store::{Digest, Store, StoreError};
+use pipe_store::{Digest, Object, Staged, Store, StoreError};
 
-use super::{Bundle, BundleError, car};
-
-/// The longest block: weights, when they travel. Blocks go to disk as they come.
-const LENGTH_MAX: u64 = 1 << 40;
+use super::blocks::Blocks;
+use super::{Bundle, BundleError, car, unixfs};
 
 /// What came in.
 #[derive(Clone, Debug)]
@@ -27,97 +26,218 @@ pub enum TransportError {
     Car(#[from] car::CarError),
     #[error(transparent)]
     Bundle(#[from] BundleError),
-    #[error("a bundle's CAR has one root, this one has {found}")]
-    Roots { found: usize },
-    #[error("the root {root} is not among the blocks")]
+    #[error("the first root {root} is not among the blocks")]
     NoRoot { root: Cid },
     #[error("block {cid} belongs to nothing the bundle names")]
     Stray { cid: Cid },
     #[error("block {cid} is {found} bytes long; the bundle says {expected}")]
     Length { cid: Cid, found: u64, expected: u64 },
+    #[error("block {cid} is {length} bytes long; at most {limit} belong there")]
+    TooLong { cid: Cid, length: u64, limit: u64 },
+    #[error("the file {root}: {why}")]
+    File { root: Cid, why: String },
+    #[error("the file {root} is said to be {length} bytes long, but all blocks together have {blocks}")]
+    Bomb { root: Cid, length: u64, blocks: u64 },
+    #[error("the bytes under {root} hash to {found}; {expected} is named")]
+    Content { root: Cid, expected: Digest, found: Digest },
     #[error("output {step}/{output}: {source}")]
     Output { step: String, output: String, source: Box<StoreError> },
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// Write the bundle and the outputs it links, each once, in the bundle's own order; with `with_inputs` also
-/// those it names by digest only. The number of blocks.
+/// A bundle's outputs as they travel: by address, from the store.
+pub struct Parcel<'a> {
+    bundle: &'a Bundle,
+    store: &'a Store,
+}
+
+impl<'a> Parcel<'a> {
+    pub fn new(bundle: &'a Bundle, store: &'a Store) -> Self {
+        Parcel { bundle, store }
+    }
+
+    fn object(&self, step: &str, output: &str, digest: &Digest) -> Result<Object, TransportError> {
+        self.store.get(digest).map_err(|source| TransportError::Output {
+            step: step.into(),
+            output: output.into(),
+            source: Box::new(source),
+        })
+    }
+
+    /// The addresses of what the bundle names by digest only: weights and whatever else anyone could have again.
+    pub fn inputs(&self) -> Result<BTreeMap<Digest, Cid>, TransportError> {
+        let mut inputs = BTreeMap::new();
+        for (step, output, sealed) in self.bundle.outputs().filter(|(_, _, o)| o.link.is_none()) {
+            if let Entry::Vacant(new) = inputs.entry(sealed.digest) {
+                new.insert(unixfs::tree(&self.object(step, output, &sealed.digest)?).root);
+            }
+        }
+        Ok(inputs)
+    }
+
+    /// Write the bundle and the outputs it links, each block once, in the bundle's own order; also those of `inputs`.
+    pub fn write(
+        &self,
+        inputs: &BTreeMap<Digest, Cid>,
+        car: &mut car::CarWriter<impl Write>,
+    ) -> Result<(), TransportError> {
+        let bytes = self.bundle.to_bytes();
+        put(car, &car::cid_dag_cbor(&bytes), &bytes)?;
+        for (step, output, sealed) in self.bundle.outputs() {
+            let Some(root) = sealed.link.as_ref().or_else(|| inputs.get(&sealed.digest)) else { continue };
+            if car.has(root) {
+                continue;
+            }
+            let object = self.object(step, output, &sealed.digest)?;
+            if root.codec() == car::RAW {
+                put(car, root, &object)?;
+                continue;
+            }
+            for (cid, node) in unixfs::tree(&object).nodes.iter().rev() {
+                put(car, cid, node)?;
+            }
+            for (cid, leaf) in unixfs::leaves(&object) {
+                put(car, &cid, leaf)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn put(car: &mut car::CarWriter<impl Write>, cid: &Cid, bytes: &[u8]) -> Result<(), TransportError> {
+    if !car.has(cid) {
+        car.block(cid, bytes)?;
+    }
+    Ok(())
+}
+
+/// Write the bundle and the outputs it links; with `with_inputs` also those it names by digest only, as further roots.
+/// The number of blocks.
 pub fn export(
     bundle: &Bundle,
     store: &Store,
     with_inputs: bool,
     writer: &mut impl Write,
 ) -> Result<usize, TransportError> {
-    let bytes = bundle.to_bytes();
-    let root = car::cid_dag_cbor(&bytes);
-    let mut car = car::CarWriter::new(writer, &[root])?;
-    car.block(&root, &bytes)?;
-    let mut written = std::collections::HashSet::new();
-    for (step, output, sealed) in bundle.outputs() {
-        let digest = sealed.digest;
-        if (sealed.link.is_none() && !with_inputs) || !written.insert(digest) {
-            continue;
-        }
-        let object = store.get(&digest).map_err(|source| TransportError::Output {
-            step: step.into(),
-            output: output.into(),
-            source: Box::new(source),
-        })?;
-        car.block(&car::cid_raw(&digest), &object)?;
-    }
+    let parcel = Parcel::new(bundle, store);
+    let inputs = if with_inputs { parcel.inputs()? } else { BTreeMap::new() };
+    let mut roots = vec![car::cid_dag_cbor(&bundle.to_bytes())];
+    roots.extend(inputs.values());
+    let mut car = car::CarWriter::new(writer, &roots)?;
+    parcel.write(&inputs, &mut car)?;
+    let blocks = car.written().len();
     car.finish()?;
-    Ok(1 + written.len())
+    Ok(blocks)
+}
+
+/// A bundle found among blocks and checked, with its outputs; nothing of it is kept yet.
+pub struct Arrived {
+    pub cid: Cid,
+    pub bundle: Bundle,
+    contents: BTreeMap<Digest, Staged>,
+}
+
+impl Arrived {
+    /// The bundle under this address, every block of it checked; None if the blocks have no such bundle. `files` are
+    /// addresses of bytes that it names by digest only.
+    pub fn find(
+        cid: &Cid,
+        blocks: &Blocks,
+        files: &BTreeMap<Digest, Cid>,
+        store: &Store,
+    ) -> Result<Option<Arrived>, TransportError> {
+        let Some(bytes) = blocks.take(cid, car::SECTION_LIMIT)? else { return Ok(None) };
+        let bundle = Bundle::from_bytes(&bytes)?;
+        let mut contents = BTreeMap::new();
+        for (_, _, output) in bundle.outputs() {
+            // Older versions wrote in one block whatever its length.
+            let plain = car::cid_raw(&output.digest);
+            let mut roots =
+                [output.link, files.get(&output.digest).copied(), Some(plain)].into_iter().flatten();
+            if let Some(root) = roots.find(|root| blocks.has(root) && !contents.contains_key(&output.digest))
+            {
+                let content = blocks.content(&root, &output.digest, output.length, store)?;
+                contents.extend(content.map(|content| (output.digest, content)));
+            }
+        }
+        Ok(Some(Arrived { cid: *cid, bundle, contents }))
+    }
+
+    /// A root that is the address of a content. No list says of which: among those of the bundle that are not here
+    /// yet, the one it has the bytes of.
+    fn content(&mut self, root: &Cid, blocks: &Blocks, store: &Store) -> Result<(), TransportError> {
+        for (_, _, output) in self.bundle.outputs() {
+            if self.contents.contains_key(&output.digest) {
+                continue;
+            }
+            match blocks.content(root, &output.digest, output.length, store) {
+                Ok(None) => break,
+                Ok(Some(content)) => {
+                    self.contents.insert(output.digest, content);
+                    return Ok(());
+                }
+                Err(TransportError::Store(e)) => return Err(e.into()),
+                Err(_) => {}
+            }
+        }
+        Err(TransportError::Stray { cid: *root })
+    }
+
+    /// The first linked output that neither came nor is in the store.
+    pub fn lacks(&self, store: &Store) -> Result<Option<Cid>, StoreError> {
+        for (_, _, output) in self.bundle.outputs() {
+            if let Some(link) = output.link
+                && !self.contents.contains_key(&output.digest)
+                && !store.has(&output.digest)?
+            {
+                return Ok(Some(link));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Keep it through every gc. The linked outputs that the store does not have.
+    pub fn keep(self, label: &str, store: &Store) -> Result<(Bundle, Vec<Digest>), StoreError> {
+        let came: Vec<Digest> = self.contents.keys().copied().collect();
+        for staged in self.contents.into_values() {
+            staged.commit()?;
+        }
+        let digest = store.put(&self.bundle.to_bytes())?;
+        store.pin(&digest, label)?;
+        let mut missing = Vec::new();
+        for (_, _, sealed) in self.bundle.outputs() {
+            let linked = sealed.link.is_some();
+            match store.has(&sealed.digest)? {
+                true if linked || came.contains(&sealed.digest) => {
+                    store.pin(&sealed.digest, &format!("imported with {}", self.cid))?;
+                }
+                false if linked => missing.push(sealed.digest),
+                _ => {}
+            }
+        }
+        Ok((self.bundle, missing))
+    }
 }
 
 /// Read a CAR made by [`export`]. Everything is checked before anything is kept: every block against its CID,
-/// the root as a bundle, every other block as something the bundle names.
+/// the root as a bundle, every other block as part of something the bundle names.
 pub fn import(reader: impl Read, store: &Store) -> Result<Imported, TransportError> {
-    let mut car = car::CarReader::with_limit(reader, LENGTH_MAX)?;
-    let root = match car.roots() {
-        [root] => *root,
-        roots => return Err(TransportError::Roots { found: roots.len() }),
-    };
-    let mut bundle = None;
-    let mut blocks = Vec::new();
-    while let Some(section) = car.next_section()? {
-        let (cid, length) = (section.cid, section.length);
-        if cid == root {
-            if length > car::SECTION_LIMIT {
-                return Err(
-                    BundleError::Malformed(format!("{length} bytes are too many for a bundle")).into()
-                );
-            }
-            let mut bytes = Vec::new();
-            car.copy_to(&mut bytes)?;
-            bundle = Some(Bundle::from_bytes(&bytes)?);
-        } else {
-            let mut staged = store.stage()?;
-            car.copy_to(staged.file_mut())?;
-            blocks.push((cid, length, staged));
+    import_blocks(&Blocks::read(reader, store)?, store)
+}
+
+/// As [`import`], of a CAR that was read.
+pub fn import_blocks(blocks: &Blocks, store: &Store) -> Result<Imported, TransportError> {
+    let root = blocks.roots[0];
+    let none = BTreeMap::new();
+    let arrived = Arrived::find(&root, blocks, &none, store)?;
+    let mut arrived = arrived.ok_or(TransportError::NoRoot { root })?;
+    for other in &blocks.roots[1..] {
+        if !blocks.taken(other) {
+            arrived.content(other, blocks, store)?;
         }
     }
-    let bundle = bundle.ok_or(TransportError::NoRoot { root })?;
-    let named: HashMap<_, _> =
-        bundle.outputs().map(|(_, _, o)| (car::cid_raw(&o.digest), o.length)).collect();
-    for (cid, found, _) in &blocks {
-        let expected = *named.get(cid).ok_or(TransportError::Stray { cid: *cid })?;
-        if *found != expected {
-            return Err(TransportError::Length { cid: *cid, found: *found, expected });
-        }
-    }
-    let count = 1 + blocks.len();
-    for (_, _, staged) in blocks {
-        staged.commit()?;
-    }
-    let digest = store.put(&bundle.to_bytes())?;
-    store.pin(&digest, "imported")?;
-    let mut missing = Vec::new();
-    for (_, _, sealed) in bundle.outputs().filter(|(_, _, o)| o.link.is_some()) {
-        match store.has(&sealed.digest)? {
-            true => store.pin(&sealed.digest, &format!("imported with {root}"))?,
-            false => missing.push(sealed.digest),
-        }
-    }
-    Ok(Imported { cid: root, bundle, blocks: count, missing })
+    blocks.all_taken()?;
+    let (bundle, missing) = arrived.keep("imported", store)?;
+    Ok(Imported { cid: root, bundle, blocks: blocks.len(), missing })
 }

@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::Context;
 use super::error::{CliError, Exit};
 use super::run::cores;
+use crate::publish::node::Node;
 
 /// Check this machine: arithmetic, CPU, store, pip, GPU, IPFS node
 #[derive(clap::Args)]
@@ -123,29 +124,11 @@ fn gpu() -> Check {
     }
 }
 
-/// Asks the node whose API address Kubo wrote down, else the default one.
+/// Asks the node of this machine.
 fn ipfs() -> Check {
-    let home =
-        std::env::var_os("IPFS_PATH").map(Into::into).or_else(|| dirs::home_dir().map(|h| h.join(".ipfs")));
-    let written = home.and_then(|home| std::fs::read_to_string(home.join("api")).ok());
-    let address = written.as_deref().and_then(multiaddr).unwrap_or_else(|| "127.0.0.1:5001".into());
-    let agent = ureq::Agent::config_builder().timeout_global(Some(NODE_PATIENCE)).build().new_agent();
-    let answer = agent.post(format!("http://{address}/api/v0/version")).send_empty();
-    match answer.and_then(|mut response| response.body_mut().read_to_string()) {
-        Ok(text) => {
-            let version: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
-            let version = version["Version"].as_str().unwrap_or("unknown version").to_owned();
-            Check { ok: true, what: format!("{version} at {address}") }
-        }
-        Err(_) => Check { ok: false, what: format!("no node answers at {address}") },
-    }
-}
-
-/// `/ip4/127.0.0.1/tcp/5001` as host and port.
-fn multiaddr(text: &str) -> Option<String> {
-    match text.trim().split('/').collect::<Vec<_>>().as_slice() {
-        ["", "ip4" | "dns4" | "dns", host, "tcp", port, ..] => Some(format!("{host}:{port}")),
-        ["", "ip6", host, "tcp", port, ..] => Some(format!("[{host}]:{port}")),
-        _ => None,
+    let address = super::ipfs::local_address();
+    match Node::new(&address, NODE_PATIENCE).and_then(|node| Ok((node.version()?, node.url().to_owned()))) {
+        Ok((version, url)) => Check { ok: true, what: format!("{version} at {url}") },
+        Err(e) => Check { ok: false, what: e.to_string() },
     }
 }

@@ -7,13 +7,18 @@ mod diff;
 mod doctor;
 mod error;
 mod explain;
+mod ipfs;
+mod key;
+mod ladder;
 mod log;
 mod model;
 mod out;
 mod plan;
 mod progress;
 mod prove;
+mod publish;
 mod recipe;
+mod reproduce;
 mod run;
 mod scores;
 mod show;
@@ -40,6 +45,8 @@ Examples:
   pipe verify                              check the last run's answers in one pass
   pipe diff 0194 0195                      what differs between two runs, and where it begins
   pipe export --output result.car          the last run's bundle as a CAR
+  pipe publish                             sign the last run, pin it on an IPFS node
+  pipe reproduce bafyr4i…                  derive a published result again, and compare
   pipe specs pipelines/tiny.toml           speed, memory and fidelity of each arithmetic
   pipe doctor                              can this machine compute?
 
@@ -83,6 +90,9 @@ enum Command {
     Log(log::Args),
     Export(transport::ExportArgs),
     Import(transport::ImportArgs),
+    Publish(publish::Args),
+    Reproduce(reproduce::Args),
+    Key(key::Args),
     Store(store::Args),
     Ci(ci::init::Args),
     Doctor(doctor::Args),
@@ -148,6 +158,9 @@ fn dispatch(command: Command, context: &Context) -> Result<Exit, CliError> {
         Command::Log(args) => log::main(args, context),
         Command::Export(args) => transport::export(args, context),
         Command::Import(args) => transport::import(args, context),
+        Command::Publish(args) => publish::main(args, context),
+        Command::Reproduce(args) => reproduce::main(args, context),
+        Command::Key(args) => key::main(args, context),
         Command::Store(args) => store::main(args, context),
         Command::Ci(args) => ci::init::main(args, context),
         Command::Doctor(args) => doctor::main(args, context),

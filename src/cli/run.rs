@@ -131,12 +131,19 @@ pub fn main(args: Args, context: &Context) -> Result<Exit, CliError> {
         let run = run::run(&pipeline, &options, run_id(stage.now_ms), &stage);
         run.map(|run| (run, facts.join().unwrap_or_default()))
     });
-    let (run, facts) = facts?;
+    let (run, mut facts) = facts?;
+    facts.binary = binary(&store);
     progress.clear();
     let bundle = finish(&args, &pipeline, &run, facts, &store, context, &progress)?;
     let verdict = verdict(&run, &pipeline, cancel.load(Ordering::Relaxed));
     report.run(&pipeline, &run, bundle.as_deref())?;
     verdict
+}
+
+/// Digest of this program; the store remembers it until the file changes.
+pub fn binary(store: &Store) -> Option<pipe_store::Digest> {
+    let path = std::env::current_exe().ok()?;
+    store.file_digest(&path).ok().map(|(digest, _)| digest)
 }
 
 /// Seal, keep, and show. The bundle's CID, if there is one.

@@ -11,15 +11,16 @@ use super::out::{Out, bytes, millis};
 use super::{Context, scores};
 use crate::bundle::{self, Bundle, car};
 use crate::ops::Answers;
+use crate::publish::{Claim, Manifest};
 use crate::run::RunBody;
 
 /// Show a run: its answers, its steps, what they made
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  pipe show            the last run\n  pipe show bafyr4i…   a bundle\n  pipe show --output answer/answers.json   one output, as it is"
+    after_help = "Examples:\n  pipe show            the last run\n  pipe show bafyr4i…   a bundle or a manifest\n  pipe show --output answer/answers.json   one output, as it is"
 )]
 pub struct Args {
-    /// A run's id (or the start of it) or a bundle's CID [default: the last run]
+    /// A run's id (or the start of it), a bundle's or a manifest's CID [default: the last run]
     run: Option<String>,
     /// Write one output's bytes to stdout
     #[arg(long, value_name = "STEP/NAME")]
@@ -31,6 +32,8 @@ pub struct Found {
     pub cid: Option<Cid>,
     pub bundle: Option<Bundle>,
     pub run: Option<(RunEntry, RunBody)>,
+    /// If it was named by a manifest's CID.
+    pub manifest: Option<(Cid, Manifest)>,
 }
 
 /// What a user names: nothing (the last run), a run's id or its start, a bundle's CID.
@@ -40,7 +43,10 @@ pub fn find(store: &Store, name: Option<&str>) -> Result<Found, CliError> {
             CliError::new(Exit::Usage, format!("{cid} is not a BLAKE3 CID"))
                 .hint("`pipe log` lists what is here")
         })?;
-        return Ok(Found { cid: Some(cid), bundle: Some(open(store, &digest)?), run: None });
+        let manifest = manifest(store, &cid, &digest)?;
+        let cid = manifest.as_ref().map_or(cid, |(_, manifest)| manifest.bundle);
+        let digest = car::digest_of(&cid).unwrap_or(digest);
+        return Ok(Found { cid: Some(cid), bundle: Some(open(store, &digest)?), run: None, manifest });
     }
     let entry = match name {
         Some(name) => store.run(name)?,
@@ -60,7 +66,19 @@ pub fn find(store: &Store, name: Option<&str>) -> Result<Found, CliError> {
         .map_err(|e| CliError::new(Exit::Store, format!("run {}: {e}", entry.id)))?;
     let bundle = entry.bundle.map(|digest| open(store, &digest)).transpose()?;
     let cid = entry.bundle.map(|digest| car::cid_of(car::DAG_CBOR, &digest));
-    Ok(Found { cid, bundle, run: Some((entry, body)) })
+    Ok(Found { cid, bundle, run: Some((entry, body)), manifest: None })
+}
+
+/// The manifest under a CID, its signature checked; None if it is something else.
+fn manifest(store: &Store, cid: &Cid, digest: &Digest) -> Result<Option<(Cid, Manifest)>, CliError> {
+    match store.get(digest) {
+        Ok(object) if Manifest::looks_like(&object) => {
+            let manifest = Manifest::from_bytes(&object);
+            manifest.map(|m| Some((*cid, m))).map_err(|e| CliError::new(Exit::Store, format!("{cid}: {e}")))
+        }
+        Ok(_) | Err(StoreError::Missing { .. }) => Ok(None),
+        Err(e) => Err(e.into()),
+    }
 }
 
 fn open(store: &Store, digest: &Digest) -> Result<Bundle, CliError> {
@@ -82,12 +100,16 @@ pub fn main(args: Args, context: &Context) -> Result<Exit, CliError> {
     if context.out.json {
         context.out.value(&serde_json::json!({
             "cid": found.cid.map(|c| c.to_string()),
+            "manifest": found.manifest.as_ref().map(|(cid, manifest)| described(cid, manifest)),
             "bundle": found.bundle,
             "run": found.run.as_ref().map(|(entry, _)| &entry.id),
             "details": found.run.as_ref().map(|(_, body)| body),
             "facts": facts(found.bundle.as_ref(), &store)?,
         }))?;
         return Ok(Exit::Ok);
+    }
+    if let Some((cid, manifest)) = &found.manifest {
+        signed(cid, manifest, context.out)?;
     }
     if let Some(bundle) = &found.bundle {
         let named = |name: &str| {
@@ -107,6 +129,47 @@ pub fn main(args: Args, context: &Context) -> Result<Exit, CliError> {
         context.out.line(format!("bundle {cid}"))?;
     }
     Ok(Exit::Ok)
+}
+
+/// A manifest for programs, its links as text.
+pub fn described(cid: &Cid, manifest: &Manifest) -> serde_json::Value {
+    let of = match &manifest.claim {
+        Claim::Reproduced { of } => of.map(|cid| cid.to_string()),
+        Claim::Published => None,
+    };
+    serde_json::json!({
+        "cid": cid.to_string(), "claim": manifest.claim.name(), "of": of, "bundle": manifest.bundle.to_string(),
+        "files": manifest.files.iter().map(|(d, cid)| (d.to_string(), cid.to_string())).collect::<BTreeMap<_, _>>(),
+        "sequence": manifest.sequence, "previous": manifest.previous.map(|cid| cid.to_string()),
+        "key": manifest.key, "facts": manifest.facts, "started_ms": manifest.started_ms,
+        "wall_ms": manifest.wall_ms, "signed_ms": manifest.signed_ms,
+    })
+}
+
+/// A manifest for people: who says it, and what merely happened.
+fn signed(cid: &Cid, manifest: &Manifest, out: Out) -> Result<(), CliError> {
+    let facts = &manifest.facts;
+    out.line(format!("manifest {cid}"))?;
+    out.line(format!("{} by {}, number {}", manifest.claim.name(), manifest.key, manifest.sequence))?;
+    let machine = [facts.host.as_deref(), facts.cpu.as_deref()].into_iter().flatten();
+    let machine: Vec<&str> = machine.chain([facts.os.as_str(), facts.arch.as_str()]).collect();
+    out.line(format!(
+        "pipe {}, {} with {} threads, {} on {}",
+        facts.pipe,
+        facts.implementation,
+        facts.threads,
+        millis(manifest.wall_ms),
+        machine.join(", ")
+    ))?;
+    if let Some(git) = &facts.git {
+        let dirty = match git.recipe_dirty {
+            Some(true) => ", the recipe changed since",
+            Some(false) => "",
+            None => ", whether the recipe changed since is unknown",
+        };
+        out.line(format!("recipe at commit {}{dirty}", git.commit))?;
+    }
+    Ok(())
 }
 
 /// What merely happened when each step of a bundle was computed here: rates, threads, what was reused.

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use super::error::{CliError, Exit};
 use super::{Context, out, show};
 use crate::bundle;
+use crate::publish::{self, Wanted};
 
 /// Write a run's bundle, and what it carries, to a CAR file
 #[derive(clap::Args)]
@@ -42,7 +43,7 @@ pub fn export(args: ExportArgs, context: &Context) -> Result<Exit, CliError> {
     let io = |e: std::io::Error| CliError::new(Exit::Step, format!("{}: {e}", path.display()));
     // Written beside its place and renamed, so that a half-written CAR never bears the name.
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(std::path::Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(io)?;
+    let mut file = out::shared_file(folder).map_err(io)?;
     let mut writer = BufWriter::new(file.as_file_mut());
     let blocks = bundle::export(bundle, &store, args.with_inputs, &mut writer).map_err(|e| {
         CliError::new(Exit::Step, e).hint("`pipe run --force STEP` makes a missing output again")
@@ -67,16 +68,20 @@ pub fn import(args: ImportArgs, context: &Context) -> Result<Exit, CliError> {
     let store = context.open_store()?;
     let path = args.file.display();
     let file = File::open(&args.file).map_err(|e| CliError::new(Exit::Usage, format!("{path}: {e}")))?;
-    let imported = bundle::import(BufReader::new(file), &store).map_err(|e| {
-        CliError::new(Exit::Step, format!("{path}: {e}")).hint("nothing of it was taken as true")
-    })?;
+    let received =
+        publish::receive(BufReader::new(file), &Wanted { whole: true, ..Wanted::default() }, &store)
+            .map_err(|e| {
+                CliError::new(Exit::Step, format!("{path}: {e}")).hint("nothing of it was taken as true")
+            })?;
     match context.out.json {
         true => context.out.value(&serde_json::json!({
-            "cid": imported.cid.to_string(), "blocks": imported.blocks, "missing": imported.missing,
+            "cid": received.cid.to_string(), "bundle": received.bundle_cid.to_string(),
+            "key": received.manifest.as_ref().map(|m| m.key), "entries": received.entries,
+            "blocks": received.blocks,
         }))?,
         false => {
-            context.out.line(imported.cid.to_string())?;
-            context.out.note(format!("{} blocks; `pipe show {}` shows it", imported.blocks, imported.cid));
+            context.out.line(received.cid.to_string())?;
+            context.out.note(format!("{} blocks; `pipe show {}` shows it", received.blocks, received.cid));
         }
     }
     Ok(Exit::Ok)

@@ -9,8 +9,9 @@ use pipe_store::{Artifact, Digest, Store};
 use serde_json::json;
 
 use super::error::{CliError, Exit};
+use super::ladder::{LadderArgs, Rung};
 use super::run::DeviceArgs;
-use super::{Context, out, progress, show};
+use super::{Context, out, progress};
 use crate::bundle::{Bundle, SealedOutput, SealedStep};
 use crate::key::Inputs;
 use crate::ops::fetch::FetchEnv;
@@ -29,23 +30,30 @@ use crate::trace::verify::{Difference, Verified};
 #[command(after_help = "\
 Examples:
   pipe verify                        the last run
-  pipe verify bafyr4i…               a bundle, such as an imported one
+  pipe verify bafyr4i…               a bundle or a manifest; fetched if it is not in the store
+  pipe verify result.car --level integrity --trusted keys.txt
   pipe verify 0194 --step answer --threads 1 --json
 
-Exit codes: 0 all as recorded, 1 something differs, 5 something it needs is not in the store.")]
+Exit codes: 0 all as recorded, 1 something differs, 4 what came in is not to be believed, 5 something it
+needs is not in the store, 6 nobody has it.")]
 pub struct Args {
-    /// A run's id (or the start of it) or a bundle's CID [default: the last run]
+    /// A run's id (or the start of it), the CID of a bundle or a manifest, or a CAR file [default: the last run]
     run: Option<String>,
     /// Only this step (may be given several times)
     #[arg(long, value_name = "STEP")]
     step: Vec<String>,
     #[command(flatten)]
     device: DeviceArgs,
+    #[command(flatten)]
+    ladder: LadderArgs,
 }
 
 pub fn main(args: Args, context: &Context) -> Result<Exit, CliError> {
     let store = context.open_store()?;
-    let found = show::find(&store, args.run.as_deref())?;
+    let found = match args.ladder.climb(args.run.as_deref(), &args.device, &store, context)? {
+        Rung::Done(exit) => return Ok(exit),
+        Rung::OnePass(found) => found,
+    };
     let recipe = found.run.as_ref().and_then(|(_, body)| body.recipe.as_deref()).unwrap_or("RECIPE");
     let Some(bundle) = &found.bundle else {
         return Err(CliError::new(Exit::Usage, "this run has no bundle: a step failed")

@@ -62,10 +62,10 @@ const ANSWERS: &str = "answers.json";
 const LIKELIHOOD: &str = "log_likelihood.json";
 
 /// A name, its op, and its inputs as (port, producer's name, output).
-type Node<'r> = (String, Op, Vec<Feed<'r>>);
+pub(super) type Node<'r> = (String, Op, Vec<Feed<'r>>);
 
 /// Port, producer's name, and which of its outputs.
-type Feed<'r> = (Cow<'static, str>, String, Option<&'r str>);
+pub(super) type Feed<'r> = (Cow<'r, str>, String, Option<&'r str>);
 
 fn freeze(recipe: &Recipe, edges: &[Resolved<'_>]) -> Pipeline {
     let mut nodes: Vec<Node<'_>> = Vec::with_capacity(recipe.entries.len() + 8);
@@ -186,7 +186,7 @@ fn sum_up(what: &str, of: &Entry, step: &str, checksums: &mut BTreeMap<String, N
 }
 
 /// Nodes sorted by name to the graph.
-fn assemble(name: &str, nodes: Vec<Node<'_>>) -> Pipeline {
+pub(super) fn assemble(name: &str, nodes: Vec<Node<'_>>) -> Pipeline {
     let numbers: HashMap<String, usize> =
         nodes.iter().enumerate().map(|(i, node)| (node.0.clone(), i)).collect();
     let mut graph = DiGraph::with_capacity(nodes.len(), nodes.len() * 2);

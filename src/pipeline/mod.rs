@@ -5,6 +5,7 @@ mod compile;
 pub(crate) mod order;
 mod picture;
 mod resolve;
+mod revive;
 mod shard;
 
 use petgraph::Direction;
@@ -14,6 +15,7 @@ use petgraph::visit::EdgeRef;
 pub use crate::recipe::op::{self, Op};
 pub use canonical::{Canonical, CanonicalFile, CanonicalOp, CanonicalStep, Input};
 pub use compile::compile;
+pub use revive::ReviveError;
 pub use shard::Shard;
 
 /// A node: a name and what it asks for.

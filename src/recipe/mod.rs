@@ -10,6 +10,7 @@ mod introspect;
 mod near;
 pub mod op;
 mod probe;
+mod publish;
 mod render;
 mod score;
 mod sections;
@@ -29,7 +30,9 @@ pub use fetch::ONLY_FILE;
 pub use infer::DEFAULT_MAX_TOKENS;
 pub(crate) use near::did_you_mean;
 pub use op::Op;
+pub use publish::{Ipfs, Publish};
 pub use render::render;
+pub(crate) use source::is_inner_path;
 pub use source::{SourceError, parse_source};
 pub use span::Span;
 
@@ -46,6 +49,8 @@ pub struct Recipe {
     pub name: String,
     /// Sorted by name. A name that stands twice has two entries, which is a mistake.
     pub entries: Vec<Entry>,
+    /// Enters no key and no bundle.
+    pub publish: Publish,
     pub(crate) mistakes: Vec<Mistake>,
     /// Some sections could not be read at all.
     pub(crate) torn: bool,
@@ -141,12 +146,13 @@ pub fn parse(file: &str, folder: &Path, text: impl Into<String>) -> Recipe {
     let document = syntax::parse(&text, &patched, &mut mistakes);
     let mut of_sections = Vec::new();
     let (name, entries) = sections::read(&text, &document, folder, &mut of_sections);
+    let publish = publish::read(&document, &mut of_sections);
     of_sections.retain(|mistake| !document.misread(mistake.span()));
     mistakes.extend(of_sections);
     let torn = document.torn;
     drop(document);
     drop(patched);
-    Recipe { file: file.to_string(), text, name, entries, mistakes, torn }
+    Recipe { file: file.to_string(), text, name, entries, publish, mistakes, torn }
 }
 
 impl Recipe {

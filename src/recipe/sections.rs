@@ -40,7 +40,7 @@ pub fn read(
 ) -> (String, Vec<Entry>) {
     let start = Span::default();
     let root = Table { subject: Subject::Recipe, span: start, inner: &document.root, damaged: document.torn };
-    root.only(&["pipeline", "steps"], mistakes);
+    root.only(&["pipeline", "steps", "publish"], mistakes);
     let name = pipeline_name(root, document, mistakes).unwrap_or_default();
     let mut entries = Vec::new();
     match root.value("steps").map(|value| (value, value.get_ref())) {

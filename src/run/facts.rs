@@ -1,7 +1,9 @@
 //! What merely happened around a run: host, versions, the repository of the recipe. Enters no key and no bundle.
 
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 
+use pipe_store::Digest;
 use serde::{Deserialize, Serialize};
 
 /// Facts of a run.
@@ -12,6 +14,13 @@ pub struct Facts {
     pub arch: String,
     pub threads: usize,
     pub implementation: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu: Option<String>,
+    /// Digest of the program that ran.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub binary: Option<Digest>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub git: Option<Git>,
 }
@@ -32,9 +41,22 @@ impl Facts {
             arch: std::env::consts::ARCH.into(),
             threads,
             implementation: implementation.into(),
+            host: line_of("/proc/sys/kernel/hostname", |line| Some(line)),
+            cpu: line_of("/proc/cpuinfo", |line| {
+                line.strip_prefix("model name")?.split_once(": ").map(|p| p.1)
+            }),
+            // Hashing is the caller's: a store remembers the digests of files.
+            binary: None,
             git: recipe.and_then(git),
         }
     }
+}
+
+/// The first line of a file that says what is looked for; None where the system has no such file.
+fn line_of(path: &str, find: impl Fn(&str) -> Option<&str>) -> Option<String> {
+    let file = BufReader::new(std::fs::File::open(path).ok()?);
+    let mut lines = file.lines().map_while(Result::ok);
+    lines.find_map(|line| find(line.trim()).filter(|found| !found.is_empty()).map(str::to_owned))
 }
 
 /// The commit that is checked out where the recipe lies. A folder without a repository has none.

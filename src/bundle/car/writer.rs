@@ -37,6 +37,13 @@ impl<W: Write> CarWriter<W> {
         self.seen.contains_key(cid)
     }
 
+    /// The blocks that are written, in their order.
+    pub fn written(&self) -> Vec<Cid> {
+        let mut written: Vec<_> = self.seen.iter().map(|(cid, offset)| (*offset, *cid)).collect();
+        written.sort_unstable_by_key(|(offset, _)| *offset);
+        written.into_iter().map(|(_, cid)| cid).collect()
+    }
+
     /// Writes one block.
     ///
     /// # Errors
