@@ -160,7 +160,7 @@ impl<'a> Ablator<'a> {
                 caches.iter_mut().map(|cache| Slice { cache, tokens, want }).collect();
             let edit = Edit { wants: &wants, change: &change };
             self.look.engine.edited(self.look.model, &mut batch, &mut logits, None, Some(edit))?;
-            (self.look.progress)((tokens.len() * variants.len()) as u64);
+            self.look.passed(tokens.len() * variants.len())?;
         }
         let rows: Vec<Vec<f32>> = logits.rows().map(<[f32]>::to_vec).collect();
         Ok(rows.chunks(targets.len()).map(<[Vec<f32>]>::to_vec).collect())

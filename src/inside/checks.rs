@@ -201,7 +201,7 @@ fn keys_and_values(look: &Look<'_>, record: &mut Record) -> Result<Check, Inside
     let slice = Slice { cache: &mut cache, tokens: &tokens, want: Want::None };
     let tap = Tap { wants: &wants, see: &see };
     look.engine.observed(look.model, &mut [slice], &mut Logits::new(), Some(tap))?;
-    (look.progress)(1);
+    look.passed(1)?;
     let tally = tally.into_inner().unwrap_or_else(PoisonError::into_inner);
     record.cache = cache;
     let holds = "the last position, computed alone from the cache, has the same keys, values and streams";

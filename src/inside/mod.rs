@@ -18,7 +18,7 @@ mod unusual;
 
 use pipe_kernels::math::double;
 use pipe_kernels::sampler::SampleError;
-use pipe_kernels::{ComputeError, Engine, PackedModel, Sampler};
+use pipe_kernels::{ComputeError, Engine, Geometry, PackedModel, Sampler};
 
 pub use component::Component;
 pub use types::*;
@@ -75,8 +75,15 @@ pub struct Look<'a> {
     pub options: &'a Options,
     /// Bytes of a token, for people.
     pub piece: &'a (dyn Fn(u32) -> String + Sync),
-    /// Told after each pass how many tokens it took.
-    pub progress: &'a (dyn Fn(u64) + Sync),
+    /// Told after each pass how many tokens it took; says whether to go on.
+    pub progress: &'a (dyn Fn(u64) -> bool + Sync),
+}
+
+impl Look<'_> {
+    /// A pass of so many tokens is done.
+    fn passed(&self, tokens: usize) -> Result<(), InsideError> {
+        if (self.progress)(tokens as u64) { Ok(()) } else { Err(InsideError::Cancelled) }
+    }
 }
 
 /// Why one cannot look inside.
@@ -88,8 +95,23 @@ pub enum InsideError {
     Sample(#[from] SampleError),
     #[error(transparent)]
     Row(#[from] crate::specs::RowError),
+    #[error("cancelled")]
+    Cancelled,
     #[error("prompt {0} has no tokens; there is nothing inside")]
     Empty(String),
+}
+
+/// At most so many tokens go through the model to look into a transcript.
+pub fn tokens_at_most(g: &Geometry, transcript: &Transcript<'_>, options: &Options) -> u64 {
+    let fed = transcript.fed().len() as u64;
+    let components = Component::all(g).len() as u64;
+    // Each component alone, each prompt token replaced by up to three, two bisections, and a few by themselves.
+    let bisections = 2 * u64::from(components.ilog2() + 2);
+    let passes = match options.causes {
+        true => components + 3 * transcript.prompt.len() as u64 + bisections + 5,
+        false => 0,
+    };
+    fed * (1 + passes) + 1
 }
 
 /// Everything that can be said of one prompt.

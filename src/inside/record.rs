@@ -160,7 +160,7 @@ impl Record {
             for (i, row) in logits.rows().enumerate() {
                 self.predict(look, transcript, first + i, row)?;
             }
-            (look.progress)(tokens.len() as u64);
+            look.passed(tokens.len())?;
         }
         self.fed = fed;
         self.cache = cache;

@@ -130,7 +130,7 @@ fn looked<T>(
         sampler: &Sampler::Greedy,
         options,
         piece: &|token| format!("<{token}>"),
-        progress: &|_| (),
+        progress: &|_| true,
     };
     f(&look, &Transcript { id: "q", prompt: &PROMPT, answer })
 }
@@ -335,4 +335,18 @@ fn without_an_answer_the_likeliest_token_is_explained() {
     assert_eq!(inside.attribution.targets.len(), 1);
     assert_eq!(inside.attribution.targets[0].token, answer(&model, 1)[0]);
     assert!(inside.checks.iter().all(|check| check.passed), "{:?}", inside.checks);
+}
+
+#[test]
+fn a_look_stops_when_it_is_told_to() {
+    let packed = model(1, Spec::F32, |_| 1.0);
+    let model = packed.model(Spec::F32);
+    let passes = std::sync::atomic::AtomicU64::new(0);
+    let (options, piece) = (options(), |_| String::new());
+    let progress = |_| passes.fetch_add(1, std::sync::atomic::Ordering::Relaxed) < 5;
+    let (sampler, progress, piece) = (&Sampler::Greedy, &progress, &piece);
+    let looking = Look { engine: &ENGINE, model: &model, sampler, options: &options, piece, progress };
+    let result = look(&looking, &Transcript { id: "q", prompt: &PROMPT, answer: &[] });
+    assert!(matches!(result, Err(InsideError::Cancelled)));
+    assert_eq!(passes.into_inner(), 6);
 }

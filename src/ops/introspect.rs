@@ -38,10 +38,26 @@ pub fn run(
     let model = world.open_model(inputs)?;
     let detokenizer = model.detokenizer()?;
     let piece = |token| text(&detokenizer, token);
+    let options = |prompt: usize| Options {
+        window: op.window as usize,
+        full_lens: op.lens.iter().map(|&layer| layer as usize).collect(),
+        targets: op.targets as usize,
+        causes: prompt < op.causes as usize,
+        faithful: f64::from(op.faithful),
+    };
+    let transcripts: Vec<Transcript<'_>> = tokens
+        .prompts
+        .iter()
+        .zip(&answers.answers)
+        .map(|(prompt, answer)| Transcript { id: &prompt.id, prompt: &prompt.tokens, answer: &answer.tokens })
+        .collect();
+    let all = transcripts.iter().enumerate();
+    let total = all.map(|(i, t)| inside::tokens_at_most(&packed.geometry, t, &options(i))).sum();
     let done = AtomicU64::new(0);
     let tell = |count| {
         let done = done.fetch_add(count, Ordering::Relaxed) + count;
-        progress(Progress { done, total: None, unit: Unit::Tokens });
+        progress(Progress { done, total: Some(total), unit: Unit::Tokens });
+        !world.cancel.load(Ordering::Relaxed)
     };
     // As many threads as the engine, and never at the same time.
     let pool = rayon::ThreadPoolBuilder::new()
@@ -49,15 +65,9 @@ pub fn run(
         .build()
         .map_err(|e| OpError::Machine { message: e.to_string() })?;
     let mut prompts = Vec::with_capacity(tokens.prompts.len());
-    for (i, (prompt, answer)) in tokens.prompts.iter().zip(&answers.answers).enumerate() {
+    for (i, transcript) in transcripts.iter().enumerate() {
         world.check_cancelled()?;
-        let options = Options {
-            window: op.window as usize,
-            full_lens: op.lens.iter().map(|&layer| layer as usize).collect(),
-            targets: op.targets as usize,
-            causes: i < op.causes as usize,
-            faithful: f64::from(op.faithful),
-        };
+        let options = options(i);
         let look = Look {
             engine: world.device.engine()?,
             model: &packed,
@@ -66,9 +76,8 @@ pub fn run(
             piece: &piece,
             progress: &tell,
         };
-        let transcript = Transcript { id: &prompt.id, prompt: &prompt.tokens, answer: &answer.tokens };
         let mut inside =
-            pool.install(|| inside::look(&look, &transcript)).map_err(|e| error(&prompt.id, e))?;
+            pool.install(|| inside::look(&look, transcript)).map_err(|e| error(transcript.id, e))?;
         inside.checks.push(of_prompt(&one_pass, i));
         if let Some(usual) = baseline.as_ref().and_then(|all| same(all, &inside)) {
             inside.unusual.extend(inside::against(&inside, usual));
@@ -85,6 +94,7 @@ pub fn run(
 fn error(id: &str, e: InsideError) -> OpError {
     match e {
         InsideError::Compute(e) => e.into(),
+        InsideError::Cancelled => OpError::Cancelled,
         e => OpError::input(format!("prompt {id}"), e),
     }
 }
