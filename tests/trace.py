@@ -161,6 +161,21 @@ def features_of(rows):
     }
 
 
+def features_of_heads(weights, tokens):
+    """Of [head, position seen], whose last position is the one that looks."""
+    p, last = weights.astype(np.float64), tokens[-1]
+    logs = np.log(np.where(p > 0, p, 1.0))
+    same, after = tokens[:-1] == last, np.concatenate([[False], tokens[:-1] == last])
+    return {
+        "entropy": -(p * logs).sum(axis=-1),
+        "renyi2": np.maximum(-np.log((p**2).sum(axis=-1)), 0.0),
+        "sink_mass": p[:, 0],
+        "previous_token": p[:, -2] if len(tokens) > 1 else np.zeros(len(p)),
+        "duplicate_token": p[:, :-1] @ same,
+        "induction": p @ after,
+    }
+
+
 class Full:
     """The rows of one prompt in a full trace, cut into the parts that probes can name."""
 
@@ -205,7 +220,8 @@ def check_weights(name, tensor, features, full, layer, positions, tokens):
     near(f"attention weights: {name}", tensor, full.weights(layer)[positions][..., : positions[-1] + 1], WEIGHTS)
     for at, position in enumerate(positions):
         equal("what is not seen", tensor[at, :, position + 1 :], np.zeros_like(tensor[at, :, position + 1 :]))
-        again = features_of(tensor[at, :, : position + 1])
+        seen = tensor[at, :, : position + 1]
+        again = features_of(seen) | features_of_heads(seen, tokens[: position + 1])
         for feature, found in features.items():
             near(f"{feature} of weights: {name} at {position}", found[at], again[feature], SUMS)
 

@@ -65,7 +65,7 @@ sample = { elements = "none" }
 features = ["rms", "outlier_ratio", "kurtosis", "l0", "sparsity"]
 [steps.full.probes.weights]
 at = "layer.*.attention.weights"
-features = ["rms"]
+features = ["rms", "entropy", "renyi2", "sink_mass", "previous_token", "duplicate_token", "induction"]
 RECIPE
 
 cargo build --locked --quiet --bin pipe

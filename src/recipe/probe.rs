@@ -54,7 +54,7 @@ fn probe(table: Table<'_, '_>, mistakes: &mut Vec<Mistake>) -> Option<Probe> {
         table.missing("at", "which blocks to look at, such as at = \"layer.*.ffn.residual\"", mistakes);
     }
     let at = table.value("at").map_or_else(Vec::new, |value| selectors(value, mistakes));
-    let features = table.value("features").map_or_else(Vec::new, |value| features(value, mistakes));
+    let features = table.value("features").map_or_else(Vec::new, |value| features(value, &at, mistakes));
     let (mut tokens, mut layers, mut elements) = Default::default();
     if let Some(value) = table.value("sample") {
         let DeValue::Table(inner) = value.get_ref() else {
@@ -80,7 +80,7 @@ fn probe(table: Table<'_, '_>, mistakes: &mut Vec<Mistake>) -> Option<Probe> {
             }
             if elements == Elements::None && features.is_empty() && mistakes.len() == before {
                 let message = format!("{} would keep nothing: no elements, no features", table.subject);
-                let hint = format!("features are {}", list(&Feature::ALL.map(Feature::name)));
+                let hint = format!("features are {}", list(&known_features(&at)));
                 mistakes.push(Mistake::new(value.span(), message).hint(hint));
             }
         }
@@ -144,12 +144,18 @@ fn without_layers(text: &str) -> (String, String) {
     }
 }
 
-fn features(value: &Spanned<DeValue<'_>>, mistakes: &mut Vec<Mistake>) -> Vec<Feature> {
+/// Names of the features that all of these selectors have.
+fn known_features(at: &[Selector]) -> Vec<&'static str> {
+    let weights = at.iter().all(Selector::only_weights);
+    Feature::ALL.into_iter().filter(|feature| weights || !feature.of_weights()).map(Feature::name).collect()
+}
+
+fn features(value: &Spanned<DeValue<'_>>, at: &[Selector], mistakes: &mut Vec<Mistake>) -> Vec<Feature> {
     let DeValue::Array(texts) = value.get_ref() else {
         wrong_type("features", value, "an array of names", mistakes);
         return Vec::new();
     };
-    let known = Feature::ALL.map(Feature::name);
+    let known = known_features(at);
     let mut found = Vec::new();
     for text in texts.iter() {
         let Some((name, span)) = string("features", text, mistakes) else { continue };
@@ -157,11 +163,17 @@ fn features(value: &Spanned<DeValue<'_>>, mistakes: &mut Vec<Mistake>) -> Vec<Fe
             Some(feature) if found.contains(&feature) => {
                 mistakes.push(Mistake::new(span, format!("`{name}` stands twice")).hint("leave one out"));
             }
+            Some(feature) if !known.contains(&feature.name()) => {
+                let message =
+                    format!("`{name}` is a number of attention weights, and `at` selects other rows");
+                let hint = "give `attention.weights`, as in layer.*.attention.weights, a probe of its own";
+                mistakes.push(Mistake::new(span, message).expected(either(&known)).hint(hint));
+            }
             Some(feature) => found.push(feature),
             None if span.end == span.start => {}
             None => {
                 let message = format!("`{name}` is not a feature");
-                let near = did_you_mean(name, known);
+                let near = did_you_mean(name, known.iter().copied());
                 mistakes.push(Mistake::new(span, message).expected(either(&known)).maybe_hint(near));
             }
         }
