@@ -60,11 +60,11 @@ def check_trace(folder, level, transcripts):
         equal("tokens", tokens, np.array(prompt + answer["tokens"], np.uint32))
         through = len(tokens) - (answer["stopped_by"] != "context")
         equal("shapes", digests.shape, (through, len(blocks), 32))
-        positions = [
-            blake3(int(token).to_bytes(4, "little") + digests[p].tobytes() if p < through else int(token).to_bytes(4, "little")).digest()
-            for p, token in enumerate(tokens)
-        ]
-        equal("roots", blake3(b"".join(positions)).hexdigest(), answer["trace"])
+        root = blake3()
+        for p, token in enumerate(tokens):
+            rows = digests[p].tobytes() if p < through else b""
+            root.update(blake3(int(token).to_bytes(4, "little") + rows).digest())
+        equal("roots", root.hexdigest(), answer["trace"])
         for block in kept:
             rows, place = tensors[f"{i}/{block}"], blocks.index(block)
             equal("types", [str(rows.dtype), len(rows)], ["float32", through])
@@ -76,7 +76,8 @@ def check_trace(folder, level, transcripts):
 def documented(folder, level, answers):
     """docs/TRACE.md's own script, run beside a trace."""
     [script] = re.findall(r"```python\n(.*?)```", (HERE / "docs/TRACE.md").read_text(), re.S)
-    done = subprocess.run([sys.executable, "-c", script], cwd=folder / level, capture_output=True, text=True, check=True)
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, cwd=folder / level, capture_output=True, text=True, check=True)
     equal("the documented script", done.stdout.strip(), answers[0]["trace"])
 
 
@@ -123,7 +124,8 @@ def signs(n, width, seed):
 def positions_of(rule, prompt, through):
     if isinstance(rule, dict):
         return range(0, through, rule["every"])
-    return {"all": range(through), "last": range(prompt - 1, prompt), "prompt": range(prompt), "answer": range(prompt, through)}[rule]
+    first = {"all": 0, "last": prompt - 1, "prompt": 0, "answer": prompt}[rule]
+    return range(first, prompt if rule in ("last", "prompt") else through)
 
 
 def elements_of(rule, rows):
@@ -137,7 +139,8 @@ def elements_of(rule, rows):
         return np.take_along_axis(rows, indices, -1), indices
     if kind == "projection":
         # A cumulative sum goes in order and never regroups.
-        outputs = [np.cumsum(rows.astype(np.float64) * s, axis=-1)[..., -1] for s in signs(n, width, parameters["seed"])]
+        matrix = signs(n, width, parameters["seed"])
+        outputs = [np.cumsum(rows.astype(np.float64) * row, axis=-1)[..., -1] for row in matrix]
         return (np.stack(outputs, -1) / np.sqrt(n)).astype(np.float32), None
     indices = np.arange(0, width, n) if kind == "stride" else np.array(reservoir(n, width, parameters["seed"]))
     return rows[..., indices], indices
