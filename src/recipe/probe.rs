@@ -6,7 +6,7 @@ use toml::Spanned;
 use toml::de::DeValue;
 
 use super::diagnostic::Mistake;
-use super::near::did_you_mean;
+use super::near::{did_you_mean, nearest};
 use super::span::Span;
 use super::table::{Subject, Table, either, list, string, wrong_type};
 use crate::probe::{Elements, Feature, Layers, Probe, Selector, SelectorError, Tokens, names};
@@ -119,7 +119,8 @@ fn selector(text: &str, span: Span, mistakes: &mut Vec<Mistake>) -> Option<Selec
             let known = names();
             // A layer's number is no part of the name that was mistyped.
             let (wanted, layers) = without_layers(&text);
-            let near = did_you_mean(&wanted, known.iter().map(String::as_str))
+            let near = part(&wanted, &known)
+                .or_else(|| did_you_mean(&wanted, known.iter().map(String::as_str)))
                 .map(|hint| hint.replace("layer.*.", &format!("layer.{layers}.")));
             let hint = "a selector is `embed`, `final_norm`, `lm_head`, or `layer.LAYERS.NAME` as in \
                         layer.*.ffn.residual, layer.{0,15,29}.attention.weights, layer.5.qkv.q";
@@ -131,6 +132,20 @@ fn selector(text: &str, span: Span, mistakes: &mut Vec<Mistake>) -> Option<Selec
         SelectorError::Sample => mistake,
     });
     None
+}
+
+/// Of a block that is there, a part that is not: what was meant, or which parts there are.
+fn part(wanted: &str, known: &[String]) -> Option<String> {
+    let (block, part) = wanted.rsplit_once('.')?;
+    let parts: Vec<&str> =
+        known.iter().filter_map(|name| name.strip_prefix(block)?.strip_prefix('.')).collect();
+    if parts.is_empty() || !known.iter().any(|name| name == block) {
+        return None;
+    }
+    Some(match nearest(part, parts.iter().copied()) {
+        Some(near) => format!("did you mean `{block}.{near}`?"),
+        None => format!("`{block}` has the parts {}", list(&parts)),
+    })
 }
 
 /// A selector as if it were of all layers, and the layers it names.
