@@ -100,14 +100,25 @@ impl Collector {
         Ok(())
     }
 
-    /// Takes the attention weights of what was just observed of a prompt, given its cache.
-    pub fn attend(&mut self, prompt: usize, cache: &KvCache) -> Result<(), StoreError> {
-        for (at, q) in self.queries.extract_if(.., |((p, ..), _)| *p == prompt).collect::<Vec<_>>() {
+    /// Takes the attention weights of what was just observed of a prompt, given its cache and its transcript at least
+    /// as far as that.
+    pub fn attend(
+        &mut self,
+        prompt: usize,
+        tokens: impl IntoIterator<Item = u32>,
+        cache: &KvCache,
+    ) -> Result<(), StoreError> {
+        let queries: Vec<_> = self.queries.extract_if(.., |((p, ..), _)| *p == prompt).collect();
+        if queries.is_empty() {
+            return Ok(());
+        }
+        let tokens: Vec<u32> = tokens.into_iter().collect();
+        for (at, q) in queries {
             let (_, position, entry) = at;
             let entry = &self.plan.entries[entry];
             let layer = entry.source.block.layer().unwrap_or_default() as usize;
             let weights = attention_weights(cache, layer, &q, position);
-            let bytes = sample(&self.plan, entry, &weights, position + 1);
+            let bytes = sample(&self.plan, entry, &weights, position + 1, &tokens);
             self.keep(at, &bytes)?;
         }
         Ok(())
@@ -152,7 +163,7 @@ fn of_output(
             let (at, row) = ((prompt, place.position, number), &row[entry.range()]);
             match entry.weights() {
                 true => seen.queries.push((at, row.to_vec())),
-                false => seen.samples.push((at, sample(plan, entry, row, entry.width))),
+                false => seen.samples.push((at, sample(plan, entry, row, entry.width, &[]))),
             }
         }
     }
@@ -160,12 +171,12 @@ fn of_output(
 }
 
 /// Of one position: features, group by group; then numbers; then indices.
-fn sample(plan: &Plan, entry: &Entry, row: &[f32], width: usize) -> Vec<u8> {
+fn sample(plan: &Plan, entry: &Entry, row: &[f32], width: usize, tokens: &[u32]) -> Vec<u8> {
     let features = &plan.probes[entry.probe].1.features;
     let (mut bytes, mut values, mut indices) = (Vec::new(), Vec::new(), Vec::new());
     for group in row.chunks_exact(width) {
         for feature in features {
-            bytes.extend_from_slice(&feature.of(group).to_le_bytes());
+            bytes.extend_from_slice(&feature.of(group, tokens).to_le_bytes());
         }
         entry.pick.take(group, &mut values, &mut indices);
     }

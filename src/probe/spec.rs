@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::select::Selector;
-use crate::features::row;
+use crate::features::{head, row};
 
 /// One probe of an `infer` step.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -93,11 +93,29 @@ pub enum Feature {
     Kurtosis,
     L0,
     Sparsity,
+    // Of attention weights alone.
+    Entropy,
+    Renyi2,
+    SinkMass,
+    PreviousToken,
+    DuplicateToken,
+    Induction,
 }
 
 impl Feature {
-    pub const ALL: [Feature; 5] =
-        [Feature::Rms, Feature::OutlierRatio, Feature::Kurtosis, Feature::L0, Feature::Sparsity];
+    pub const ALL: [Feature; 11] = [
+        Feature::Rms,
+        Feature::OutlierRatio,
+        Feature::Kurtosis,
+        Feature::L0,
+        Feature::Sparsity,
+        Feature::Entropy,
+        Feature::Renyi2,
+        Feature::SinkMass,
+        Feature::PreviousToken,
+        Feature::DuplicateToken,
+        Feature::Induction,
+    ];
 
     /// The name a recipe and the artifact use.
     pub fn name(self) -> &'static str {
@@ -107,6 +125,12 @@ impl Feature {
             Feature::Kurtosis => "kurtosis",
             Feature::L0 => "l0",
             Feature::Sparsity => "sparsity",
+            Feature::Entropy => "entropy",
+            Feature::Renyi2 => "renyi2",
+            Feature::SinkMass => "sink_mass",
+            Feature::PreviousToken => "previous_token",
+            Feature::DuplicateToken => "duplicate_token",
+            Feature::Induction => "induction",
         }
     }
 
@@ -114,14 +138,25 @@ impl Feature {
         Feature::ALL.into_iter().find(|feature| feature.name() == name)
     }
 
-    /// Of a row.
-    pub(super) fn of(self, x: &[f32]) -> f64 {
+    /// Has it a meaning for attention weights alone?
+    pub fn of_weights(self) -> bool {
+        self >= Feature::Entropy
+    }
+
+    /// Of a row; of attention weights, with the transcript at least as far as they see.
+    pub(super) fn of(self, x: &[f32], tokens: &[u32]) -> f64 {
         match self {
             Feature::Rms => row::rms(x),
             Feature::OutlierRatio => row::outlier_ratio(x),
             Feature::Kurtosis => row::kurtosis(x),
             Feature::L0 => row::l0(x, ACTIVE) as f64,
             Feature::Sparsity => row::sparsity(x, ACTIVE),
+            Feature::Entropy => head::entropy(x),
+            Feature::Renyi2 => head::renyi2(x),
+            Feature::SinkMass => head::sink_mass(x),
+            Feature::PreviousToken => head::previous_token(x),
+            Feature::DuplicateToken => head::duplicate_token(x, tokens),
+            Feature::Induction => head::induction(x, tokens),
         }
     }
 }

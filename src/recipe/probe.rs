@@ -6,7 +6,7 @@ use toml::Spanned;
 use toml::de::DeValue;
 
 use super::diagnostic::Mistake;
-use super::near::did_you_mean;
+use super::near::{did_you_mean, nearest};
 use super::span::Span;
 use super::table::{Subject, Table, either, list, string, wrong_type};
 use crate::probe::{Elements, Feature, Layers, Probe, Selector, SelectorError, Tokens, names};
@@ -54,7 +54,7 @@ fn probe(table: Table<'_, '_>, mistakes: &mut Vec<Mistake>) -> Option<Probe> {
         table.missing("at", "which blocks to look at, such as at = \"layer.*.ffn.residual\"", mistakes);
     }
     let at = table.value("at").map_or_else(Vec::new, |value| selectors(value, mistakes));
-    let features = table.value("features").map_or_else(Vec::new, |value| features(value, mistakes));
+    let features = table.value("features").map_or_else(Vec::new, |value| features(value, &at, mistakes));
     let (mut tokens, mut layers, mut elements) = Default::default();
     if let Some(value) = table.value("sample") {
         let DeValue::Table(inner) = value.get_ref() else {
@@ -80,7 +80,7 @@ fn probe(table: Table<'_, '_>, mistakes: &mut Vec<Mistake>) -> Option<Probe> {
             }
             if elements == Elements::None && features.is_empty() && mistakes.len() == before {
                 let message = format!("{} would keep nothing: no elements, no features", table.subject);
-                let hint = format!("features are {}", list(&Feature::ALL.map(Feature::name)));
+                let hint = format!("features are {}", list(&known_features(&at)));
                 mistakes.push(Mistake::new(value.span(), message).hint(hint));
             }
         }
@@ -119,7 +119,8 @@ fn selector(text: &str, span: Span, mistakes: &mut Vec<Mistake>) -> Option<Selec
             let known = names();
             // A layer's number is no part of the name that was mistyped.
             let (wanted, layers) = without_layers(&text);
-            let near = did_you_mean(&wanted, known.iter().map(String::as_str))
+            let near = part(&wanted, &known)
+                .or_else(|| did_you_mean(&wanted, known.iter().map(String::as_str)))
                 .map(|hint| hint.replace("layer.*.", &format!("layer.{layers}.")));
             let hint = "a selector is `embed`, `final_norm`, `lm_head`, or `layer.LAYERS.NAME` as in \
                         layer.*.ffn.residual, layer.{0,15,29}.attention.weights, layer.5.qkv.q";
@@ -133,6 +134,20 @@ fn selector(text: &str, span: Span, mistakes: &mut Vec<Mistake>) -> Option<Selec
     None
 }
 
+/// Of a block that is there, a part that is not: what was meant, or which parts there are.
+fn part(wanted: &str, known: &[String]) -> Option<String> {
+    let (block, part) = wanted.rsplit_once('.')?;
+    let parts: Vec<&str> =
+        known.iter().filter_map(|name| name.strip_prefix(block)?.strip_prefix('.')).collect();
+    if parts.is_empty() || !known.iter().any(|name| name == block) {
+        return None;
+    }
+    Some(match nearest(part, parts.iter().copied()) {
+        Some(near) => format!("did you mean `{block}.{near}`?"),
+        None => format!("`{block}` has the parts {}", list(&parts)),
+    })
+}
+
 /// A selector as if it were of all layers, and the layers it names.
 fn without_layers(text: &str) -> (String, String) {
     let text = text.replace('/', ".");
@@ -144,12 +159,18 @@ fn without_layers(text: &str) -> (String, String) {
     }
 }
 
-fn features(value: &Spanned<DeValue<'_>>, mistakes: &mut Vec<Mistake>) -> Vec<Feature> {
+/// Names of the features that all of these selectors have.
+fn known_features(at: &[Selector]) -> Vec<&'static str> {
+    let weights = at.iter().all(Selector::only_weights);
+    Feature::ALL.into_iter().filter(|feature| weights || !feature.of_weights()).map(Feature::name).collect()
+}
+
+fn features(value: &Spanned<DeValue<'_>>, at: &[Selector], mistakes: &mut Vec<Mistake>) -> Vec<Feature> {
     let DeValue::Array(texts) = value.get_ref() else {
         wrong_type("features", value, "an array of names", mistakes);
         return Vec::new();
     };
-    let known = Feature::ALL.map(Feature::name);
+    let known = known_features(at);
     let mut found = Vec::new();
     for text in texts.iter() {
         let Some((name, span)) = string("features", text, mistakes) else { continue };
@@ -157,11 +178,17 @@ fn features(value: &Spanned<DeValue<'_>>, mistakes: &mut Vec<Mistake>) -> Vec<Fe
             Some(feature) if found.contains(&feature) => {
                 mistakes.push(Mistake::new(span, format!("`{name}` stands twice")).hint("leave one out"));
             }
+            Some(feature) if !known.contains(&feature.name()) => {
+                let message =
+                    format!("`{name}` is a number of attention weights, and `at` selects other rows");
+                let hint = "give `attention.weights`, as in layer.*.attention.weights, a probe of its own";
+                mistakes.push(Mistake::new(span, message).expected(either(&known)).hint(hint));
+            }
             Some(feature) => found.push(feature),
             None if span.end == span.start => {}
             None => {
                 let message = format!("`{name}` is not a feature");
-                let near = did_you_mean(name, known);
+                let near = did_you_mean(name, known.iter().copied());
                 mistakes.push(Mistake::new(span, message).expected(either(&known)).maybe_hint(near));
             }
         }

@@ -29,10 +29,13 @@ stop = false
 const EVERYWHERE: &str =
     r#"["*", "layer.*.qkv.*", "layer.*.rope.*", "layer.*.gate_up.*", "layer.*.attention.heads"]"#;
 
-/// Lines of prompts of these lengths; all begin alike.
+/// Features of heads alone.
+const HEADS: &str = r#""entropy", "renyi2", "sink_mass", "previous_token", "duplicate_token", "induction""#;
+
+/// Lines of prompts of these lengths; all begin alike, and hold tokens many times.
 fn prompts(lengths: &[u32]) -> String {
     let line = |(i, length): (usize, &u32)| {
-        let ids: Vec<u32> = (0..*length).map(|at| 5 + at * 7 % 200).chain([i as u32]).collect();
+        let ids: Vec<u32> = (0..*length).map(|at| 5 + at * 7 % 40).chain([i as u32]).collect();
         format!("{}\n", serde_json::json!({ "id": i.to_string(), "ids": ids }))
     };
     lengths.iter().enumerate().map(line).collect()
@@ -80,7 +83,8 @@ fn every_kind() -> Vec<String> {
         let sample = format!("tokens = \"{}\", elements = {elements}", tokens[i % 5]);
         all.push(probe(&format!("blocks{i}"), EVERYWHERE, &sample));
         if i < 4 {
-            all.push(probe(&format!("weights{i}"), "\"layer.*.attention.weights\"", &sample));
+            let weights = probe(&format!("weights{i}"), "\"layer.*.attention.weights\"", &sample);
+            all.push(weights.replace("\"l0\"", HEADS));
         }
     }
     for (i, layers) in ["\"every 2\"", "{ stratified = 2, seed = 5 }"].iter().enumerate() {
@@ -145,7 +149,9 @@ fn the_same_samples_however_it_was_computed() {
 #[test]
 fn prefixes_are_shared_where_no_probe_looks_at_them() {
     let weights = |tokens: &str| {
-        probe("w", "[\"layer.*.attention.weights\", \"lm_head\"]", &format!("tokens = \"{tokens}\""))
+        let at = "[\"layer.*.attention.weights\"]";
+        let logits = probe("l", "\"lm_head\"", &format!("tokens = \"{tokens}\""));
+        probe("w", at, &format!("tokens = \"{tokens}\"")).replace("\"l0\"", HEADS) + &logits
     };
     for (tokens, reused) in [("answer", true), ("last", true), ("prompt", false), ("every 100", false)] {
         let run = |args: &[&str]| {

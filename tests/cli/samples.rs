@@ -131,11 +131,12 @@ fn parts_are_cut_from_their_blocks() {
 #[test]
 fn attention_weights_follow_from_queries_and_keys() {
     let at = "\"layer.*.attention.weights\"";
-    let rest = "features = [\"rms\", \"l0\"]";
+    let rest = r#"features = ["rms", "l0", "entropy", "renyi2", "sink_mass", "previous_token", "duplicate_token", "induction"]"#;
     let probes = probe("all", at, rest)
         + &probe("sixth", at, "sample = { tokens = \"every 6\", elements = { stride = 3 } }")
         + &probe("top", at, "sample = { tokens = \"prompt\", elements = { top = 4 } }");
     let (file, trace, _) = run(&probes);
+    let tokens = trace.words("0/tokens", Dtype::U32).concat();
     for layer in ["layer.00", "layer.01", "layer.02"] {
         let rope = trace.floats(&format!("0/{layer}/rope"));
         let name = format!("0/all/{layer}/attention.weights");
@@ -171,6 +172,12 @@ fn attention_weights_follow_from_queries_and_keys() {
         let rms = of((0..41).collect()).map(|(p, h)| pipe::features::row::rms(&weights(p, h)));
         assert_eq!(file.doubles(&format!("{name}@rms")), rms.collect::<Vec<f64>>());
         assert_eq!(file.shape(&format!("{name}@l0")), [41, heads]);
+        for (feature, formula) in HEADS {
+            let found = file.doubles(&format!("{name}@{feature}"));
+            let expected = of((0..41).collect()).map(|(p, h)| formula(&weights(p, h), &tokens));
+            assert_eq!(found, expected.collect::<Vec<f64>>(), "{feature}");
+            assert!(found.iter().any(|x| *x > 0.0), "{feature} says nothing");
+        }
 
         // Every third of the 37 positions that the last one taken, 36, sees.
         let name = format!("0/sixth/{layer}/attention.weights");
@@ -189,6 +196,32 @@ fn attention_weights_follow_from_queries_and_keys() {
         }
     }
 }
+
+/// A number of a position's weights and of the transcript.
+type Formula = fn(&[f32], &[u32]) -> f64;
+
+/// Features of heads, each written as its definition reads.
+const HEADS: [(&str, Formula); 6] = [
+    ("entropy", |p, _| {
+        p.iter()
+            .filter(|p| **p > 0.0)
+            .fold(0.0, |sum, p| sum - f64::from(*p) * math::double::ln(f64::from(*p)))
+    }),
+    ("renyi2", |p, _| {
+        let squares = p.iter().fold(0.0, |sum, p| sum + f64::from(*p) * f64::from(*p));
+        if squares < 1.0 { -math::double::ln(squares) } else { 0.0 }
+    }),
+    ("sink_mass", |p, _| p[0].into()),
+    ("previous_token", |p, _| if p.len() > 1 { p[p.len() - 2].into() } else { 0.0 }),
+    ("duplicate_token", |p, tokens| {
+        let t = p.len() - 1;
+        (0..t).filter(|s| tokens[*s] == tokens[t]).fold(0.0, |sum, s| sum + f64::from(p[s]))
+    }),
+    ("induction", |p, tokens| {
+        let t = p.len() - 1;
+        (1..=t).filter(|s| tokens[s - 1] == tokens[t]).fold(0.0, |sum, s| sum + f64::from(p[s]))
+    }),
+];
 
 /// The largest by magnitude, by sorting everything; a stable sort leaves equals in the order of their indices.
 fn largest(row: &[f32], n: usize) -> Vec<(u32, f32)> {

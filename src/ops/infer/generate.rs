@@ -208,7 +208,8 @@ impl<'a> Generation<'a> {
             probes.observe(&parts, tap, |tap| Ok(engine.observed(packed, &mut batch, logits, Some(tap))?))
         })?;
         for a in active.iter() {
-            self.probes.attend(a.index, &a.cache)?;
+            let tokens = a.prompt.iter().chain(&a.made.tokens).copied();
+            self.probes.attend(a.index, tokens, &a.cache)?;
         }
         let mut row = 0;
         for (member, count, want) in members {

@@ -244,7 +244,7 @@ fn pass(
     let forward = |tap: Tap<'_>| Ok(check.engine.observed(check.model, &mut batch, logits, Some(tap))?);
     match probes.observe(&parts, tap, forward) {
         Ok(()) => {
-            active.iter().try_for_each(|a| probes.attend(a.index, &a.cache))?;
+            active.iter().try_for_each(|a| probes.attend(a.index, a.tokens.iter().copied(), &a.cache))?;
             Ok(count)
         }
         // A claim never holds such a value. The others' tokens come again, without this one.
