@@ -4,18 +4,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-not_run() {
-    echo "not run: features beside numpy, because $*" >&2
-    [ -z "${PIPE_FEATURES:-}" ]
-    exit
-}
-
-venv="${XDG_CACHE_HOME:-$HOME/.cache}/pipe-ci/features"
-if ! [ -e "$venv/ready" ]; then
-    python3 -m venv "$venv" || not_run "python3 -m venv failed"
-    "$venv/bin/pip" install --quiet numpy safetensors || not_run "pip could not install numpy"
-    touch "$venv/ready"
-fi
+. tests/venv.sh
+environment features-2 PIPE_FEATURES "features beside numpy" packages numpy safetensors
 
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT

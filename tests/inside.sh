@@ -4,18 +4,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-not_run() {
-    echo "not run: an introspection beside numpy, because $*" >&2
-    [ -z "${PIPE_INSIDE:-}" ]
-    exit
-}
-
-venv="${XDG_CACHE_HOME:-$HOME/.cache}/pipe-ci/inside"
-if ! [ -e "$venv/ready" ]; then
-    python3 -m venv "$venv" || not_run "python3 -m venv failed"
-    "$venv/bin/pip" install --quiet numpy gguf || not_run "pip could not install numpy and gguf"
-    touch "$venv/ready"
-fi
+. tests/venv.sh
+environment inside-2 PIPE_INSIDE "an introspection beside numpy" packages numpy gguf
 
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT

@@ -4,21 +4,14 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-not_run() {
-    echo "not run: scores beside lm-evaluation-harness, because $*" >&2
-    [ -z "${PIPE_SCORE:-}" ]
-    exit
-}
-
+. tests/venv.sh
 version=0.4.13
-venv="${XDG_CACHE_HOME:-$HOME/.cache}/pipe-ci/lm-eval-$version"
-if ! [ -e "$venv/ready" ]; then
-    python3 -m venv "$venv" || not_run "python3 -m venv failed"
-    "$venv/bin/pip" install --quiet numpy || not_run "pip could not install numpy"
+harness() {
+    packages numpy
     # Without what it depends on: its source is read, not run as a program.
-    "$venv/bin/pip" install --quiet --no-deps "lm_eval==$version" || not_run "pip could not get lm_eval"
-    touch "$venv/ready"
-fi
+    packages --no-deps "lm_eval==$version"
+}
+environment "lm-eval-$version-2" PIPE_SCORE "scores beside lm-evaluation-harness" harness
 harness=$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/lm_eval
 
 scratch=$(mktemp -d)

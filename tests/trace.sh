@@ -5,19 +5,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-not_run() {
-    echo "not run: traces and probes in Python, because $*" >&2
-    [ -z "${PIPE_TRACE:-}" ]
-    exit
-}
-
-venv="${XDG_CACHE_HOME:-$HOME/.cache}/pipe-ci/trace"
-if ! [ -e "$venv/ready" ]; then
-    # The system's packages are seen too, for torch.
-    python3 -m venv --system-site-packages "$venv" || not_run "python3 -m venv failed"
-    "$venv/bin/pip" install --quiet numpy safetensors blake3 || not_run "pip could not install numpy, safetensors, blake3"
-    touch "$venv/ready"
-fi
+. tests/venv.sh
+environment trace-2 PIPE_TRACE "traces and probes in Python" packages numpy safetensors blake3
 
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
