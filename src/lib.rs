@@ -12,6 +12,7 @@ pub mod ops;
 pub mod pipeline;
 pub mod plan;
 pub mod recipe;
+pub mod report;
 pub mod run;
 pub mod score;
 pub mod specs;

@@ -1,0 +1,132 @@
+//! The logit lens as a heat map: what each layer would have said, at each position.
+
+use super::draw::{Grid, SEQUENTIAL, level, levels, picture, words};
+use super::number::short;
+use super::page::Page;
+use super::{row_name, visible};
+use crate::inside::Inside;
+
+const CELL: (f64, f64) = (17.0, 13.0);
+/// Room above and below for tokens.
+const TOKENS: f64 = 84.0;
+const LEFT: f64 = 74.0;
+const KL: [f64; 8] = [0.03, 0.1, 0.3, 1.0, 2.0, 4.0, 8.0, 16.0];
+/// Most positions in the picture: the last so many.
+const POSITIONS: usize = 128;
+
+pub fn section(page: &mut Page, inside: &Inside) {
+    let lens = &inside.lens;
+    page.raw("<section id=\"lens\"><h2>What each layer would have said</h2>\n");
+    page.note(format_args!(
+        "The final norm and head on the stream after each layer, among the {} tokens that the last layer puts first. \
+         Below stands the token that was read, above the one that the model puts first after it. A dot marks where \
+         that token is already first.",
+        lens.among,
+    ));
+    let from = lens.positions.len().saturating_sub(POSITIONS);
+    if from > 0 {
+        page.note(format_args!(
+            "The last {POSITIONS} of {} positions; introspection.json has all.",
+            lens.positions.len()
+        ));
+    }
+    map(page, inside, from, "KL to the final distribution", &KL, &lens.kl, true);
+    levels(page, "KL(final ‖ lens), nats", &SEQUENTIAL, &KL);
+    decided(page, inside);
+    page.raw("<details><summary>The same by entropy: how sure each layer was</summary>");
+    let most = (lens.among.max(2) as f64).ln();
+    let edges: [f64; 8] = std::array::from_fn(|i| most * (i + 1) as f64 / 9.0);
+    map(page, inside, from, "entropy of the lens", &edges, &lens.entropy, false);
+    levels(page, "entropy, nats", &SEQUENTIAL, &edges);
+    page.raw("</details></section>\n");
+}
+
+fn decided(page: &mut Page, inside: &Inside) {
+    let all = inside.lens.positions.len();
+    let [first, rest @ ..] = inside.deciding.as_slice() else { return };
+    let name = |row: usize| if row == 0 { "the embedding".into() } else { row_name(row) };
+    let mut text = format!(
+        "The final token is first to stay from {} on at {} of {all} positions",
+        name(first.row),
+        first.positions
+    );
+    for (i, d) in rest.iter().take(3).enumerate() {
+        text += &format!("{} from {} at {}", if i == 0 { ";" } else { "," }, name(d.row), d.positions);
+    }
+    page.note(text + ".");
+}
+
+fn map(
+    page: &mut Page,
+    inside: &Inside,
+    from: usize,
+    says: &str,
+    edges: &[f64],
+    of: &[Vec<f64>],
+    ranks: bool,
+) {
+    let lens = &inside.lens;
+    let columns = lens.positions.len() - from;
+    let grid = Grid { rows: of.len(), columns, cell: CELL, at: (0.0, TOKENS), up: true };
+    let height = grid.height() + 2.0 * TOKENS;
+    page.raw("<div class=\"lens\">");
+    picture(page, LEFT, height, "layers");
+    words(page, (LEFT - 6.0, TOKENS - 6.0), "end", "unit", "predicts ↑");
+    words(page, (LEFT - 6.0, TOKENS + grid.height() + 15.0), "end", "unit", "reads ↓");
+    let axis = Grid { at: (LEFT, TOKENS), ..grid };
+    axis.row_numbers(page, &row_name);
+    page.raw("</svg><div class=\"scroll\">");
+    picture(
+        page,
+        grid.width() + 34.0,
+        height,
+        format_args!("{says}, {} layers by {columns} positions", of.len() - 1),
+    );
+    grid.cells(page, &SEQUENTIAL, &|row, at| Some(level(edges, of[row][from + at])));
+    grid.dots(page, &|row, at| lens.rank[row][from + at] == 1);
+    for at in 0..columns {
+        let (x, _) = grid.middle(0, at);
+        let position = lens.positions[from + at];
+        let read = inside.tokens.get(position).map_or("", |token| token.text.as_str());
+        token(page, x, grid.at.1 + grid.height() + 5.0, 52, read);
+        token(page, x, grid.at.1 - 6.0, -52, &lens.texts[from + at]);
+    }
+    let start = lens.positions.iter().skip(from).take_while(|&&p| p < inside.prompt_tokens).count();
+    if (1..columns).contains(&start) {
+        let x = start as f64 * CELL.0;
+        let d = format!("M{x} {}V{}", TOKENS - 3.0, TOKENS + grid.height() + 3.0);
+        page.open("path", &[("class", &"mark"), ("d", &d)]);
+        page.element("title", &[], "the answer begins").close("path");
+    }
+    if ranks {
+        let hint = |row: usize, at: usize| {
+            let at = from + at;
+            format!(
+                "{}, position {}: “{}” has rank {}, entropy {} nats, KL {} nats",
+                row_name(row),
+                lens.positions[at],
+                visible(&lens.texts[at]),
+                lens.rank[row][at],
+                short(lens.entropy[row][at]),
+                short(lens.kl[row][at]),
+            )
+        };
+        match grid.hints_each() {
+            true => grid.hints(page, &|row, at| Some(hint(row, at))),
+            false => grid.row_hints(page, &row_name),
+        }
+    }
+    page.raw("</svg></div></div>\n");
+}
+
+/// A token beside its column, at a slant.
+fn token(page: &mut Page, x: f64, y: f64, slant: i32, text: &str) {
+    let shown = visible(text);
+    let shown = match shown.char_indices().nth(10) {
+        Some((at, _)) => format!("{}…", &shown[..at]),
+        None => shown,
+    };
+    let (x, y) = (x + if slant > 0 { -3.0 } else { 3.0 }, y + if slant > 0 { 5.0 } else { 0.0 });
+    let turn = format!("translate({x:.1} {y:.1}) rotate({slant})");
+    page.element("text", &[("transform", &turn), ("class", &"token")], shown);
+}
