@@ -4,6 +4,8 @@ mod bench;
 mod doctor;
 mod error;
 mod explain;
+mod gather;
+mod inside;
 mod log;
 mod model;
 mod out;
@@ -11,6 +13,7 @@ mod plan;
 mod progress;
 mod prove;
 mod recipe;
+mod report;
 mod run;
 mod scores;
 mod show;
@@ -33,6 +36,7 @@ Examples:
   pipe run pipelines/smollm2.toml          fetch a real model and ask it something
   pipe plan pipelines/smollm2.toml         what would run, and why
   pipe show                                the last run
+  pipe report                              the last run as a page: what happened inside
   pipe verify                              check the last run's answers in one pass
   pipe export --output result.car          the last run's bundle as a CAR
   pipe specs pipelines/tiny.toml           speed, memory and fidelity of each arithmetic
@@ -74,6 +78,7 @@ enum Command {
     #[command(name = "check-proof")]
     CheckProof(prove::CheckArgs),
     Log(log::Args),
+    Report(report::Args),
     Export(transport::ExportArgs),
     Import(transport::ImportArgs),
     Store(store::Args),
@@ -120,7 +125,7 @@ pub fn main() -> u8 {
     match result {
         Ok(exit) => exit as u8,
         Err(e) => {
-            report(&e, out);
+            tell(&e, out);
             e.exit as u8
         }
     }
@@ -136,6 +141,7 @@ fn dispatch(command: Command, context: &Context) -> Result<Exit, CliError> {
         Command::Prove(args) => prove::prove(args, context),
         Command::CheckProof(args) => prove::check(args, context),
         Command::Log(args) => log::main(args, context),
+        Command::Report(args) => report::main(args, context),
         Command::Export(args) => transport::export(args, context),
         Command::Import(args) => transport::import(args, context),
         Command::Store(args) => store::main(args, context),
@@ -149,7 +155,7 @@ fn dispatch(command: Command, context: &Context) -> Result<Exit, CliError> {
     }
 }
 
-fn report(e: &CliError, out: Out) {
+fn tell(e: &CliError, out: Out) {
     use std::io::Write;
     let mut stderr = std::io::stderr().lock();
     let hint = e.hint.as_deref();
