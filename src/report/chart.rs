@@ -24,7 +24,7 @@ pub struct Chart<'a> {
     pub across: &'a str,
     /// At most three.
     pub series: Vec<Series<'a>>,
-    /// Ask for decades; given where everything is positive and spans more than one.
+    /// Ask for decades; given where nothing is negative and they are more than one. Zero stands at the bottom.
     pub log: bool,
     pub note: &'a str,
 }
@@ -50,7 +50,7 @@ impl Scale {
         let all = || values().chain(bands.clone()).filter(|x| x.is_finite());
         let least = values().filter(|&x| x > 0.0).fold(f64::INFINITY, f64::min);
         let high = all().fold(f64::NEG_INFINITY, f64::max);
-        if chart.log && values().all(|x| x > 0.0) && high / least > 10.0 {
+        if chart.log && values().all(|x| x >= 0.0) && high / least > 10.0 {
             return Scale { low: least.log10().floor(), high: high.log10().ceil(), log: true };
         }
         let low = all().fold(0.0, f64::min);

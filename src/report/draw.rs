@@ -16,9 +16,12 @@ pub fn level(edges: &[f64], value: f64) -> usize {
     edges.iter().take_while(|&&edge| value >= edge).count()
 }
 
+/// Where the levels of a signed value begin, as shares of the largest.
+pub const SHARES: [f64; 4] = [0.01, 0.05, 0.2, 0.6];
+
 /// The level of a signed value among [`DIVERGING`], on a scale that ends at ±`most`.
 pub fn signed_level(value: f64, most: f64) -> usize {
-    let steps = [0.05, 0.2, 0.45, 0.75].map(|share| share * most);
+    let steps = SHARES.map(|share| share * most);
     let size = if most > 0.0 { level(&steps, value.abs()) } else { 0 };
     if value < 0.0 { 4 - size } else { 4 + size }
 }
@@ -243,7 +246,7 @@ mod tests {
     #[test]
     fn levels_of_values() {
         assert_eq!([0.0, 0.1, 0.5, 9.0].map(|x| level(&[0.1, 1.0], x)), [0, 1, 1, 2]);
-        assert_eq!([-4.0, -0.1, 0.0, 0.1, 1.0, 4.0].map(|x| signed_level(x, 4.0)), [0, 4, 4, 4, 6, 8]);
+        assert_eq!([-4.0, -0.1, 0.0, 0.1, 1.0, 4.0].map(|x| signed_level(x, 4.0)), [0, 3, 4, 5, 7, 8]);
         assert_eq!(signed_level(0.0, 0.0), 4);
     }
 

@@ -7,7 +7,7 @@ use super::number::millis;
 use super::page::Page;
 use super::{Report, Step};
 
-const BOX: (f64, f64) = (132.0, 42.0);
+const BOX: (f64, f64) = (150.0, 42.0);
 const GAP: (f64, f64) = (16.0, 30.0);
 /// Room that an edge takes which passes a row of steps.
 const PASSING: f64 = 14.0;
@@ -50,11 +50,11 @@ pub fn section(page: &mut Page, report: &Report) {
     page.raw("</figure></div></section>\n");
 }
 
-/// A place in a row: a step, or an edge on its way past.
+/// A place in a row: a step, or the way past it of all edges from a step above.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Item {
     Step(usize),
-    Edge { from: usize, to: usize },
+    Past(usize),
 }
 
 /// Rows of items, top to bottom.
@@ -74,8 +74,11 @@ impl Layout {
         }
         let mut rows = vec![Vec::new(); depth.iter().max().map_or(0, |d| d + 1)];
         (0..steps).for_each(|step| rows[depth[step]].push(Item::Step(step)));
-        for &(from, to) in edges {
-            rows[depth[from] + 1..depth[to]].iter_mut().for_each(|row| row.push(Item::Edge { from, to }));
+        for from in 0..steps {
+            let last = edges.iter().filter(|edge| edge.0 == from).map(|edge| depth[edge.1]).max();
+            for row in rows.iter_mut().take(last.unwrap_or(0)).skip(depth[from] + 1) {
+                row.push(Item::Past(from));
+            }
         }
         let mut layout = Layout { rows, places: Vec::new(), width: 0.0 };
         layout.place();
@@ -92,16 +95,20 @@ impl Layout {
         let order: Vec<usize> = if down { (1..=last).collect() } else { (0..last).rev().collect() };
         for row in order {
             let beside = if down { row - 1 } else { row + 1 };
+            // What of an edge stands in the row beside: its end, or its way past.
+            let there = |step: usize, from: usize| match depth[step] == beside {
+                true => Item::Step(step),
+                false => Item::Past(from),
+            };
             let key = |item: &Item| {
-                let neighbours = edges.iter().filter(|&&(from, to)| match *item {
-                    Item::Step(step) => step == if down { to } else { from },
-                    Item::Edge { from: f, to: t } => (f, t) == (from, to),
+                let neighbours = edges.iter().filter_map(|&(from, to)| match (*item, down) {
+                    (Item::Step(step), true) if step == to => Some(there(from, from)),
+                    (Item::Step(step), false) if step == from => Some(there(to, from)),
+                    (Item::Past(step), true) if step == from => Some(there(from, from)),
+                    (Item::Past(step), false) if step == from && depth[to] >= beside => Some(there(to, from)),
+                    _ => None,
                 });
-                let x = |&(from, to): &(usize, usize)| {
-                    let end = if down { from } else { to };
-                    let item = if depth[end] == beside { Item::Step(end) } else { Item::Edge { from, to } };
-                    self.places[beside].get(&item).map(|(left, right)| (left + right) / 2.0)
-                };
+                let x = |item: Item| self.places[beside].get(&item).map(|(left, right)| (left + right) / 2.0);
                 let all: Vec<f64> = neighbours.filter_map(x).collect();
                 match all.is_empty() {
                     true => self.places[row].get(item).map_or(0.0, |p| (p.0 + p.1) / 2.0),
@@ -130,7 +137,7 @@ impl Item {
     fn width(self) -> f64 {
         match self {
             Item::Step(_) => BOX.0,
-            Item::Edge { .. } => PASSING,
+            Item::Past(_) => PASSING,
         }
     }
 }
@@ -174,7 +181,7 @@ fn draw(page: &mut Page, steps: &[Step]) {
         let mut y = top(first) + BOX.1;
         let mut d = format!("M{x:.1} {y:.1}");
         for row in first + 1..=last {
-            let item = if row == last { Item::Step(to) } else { Item::Edge { from, to } };
+            let item = if row == last { Item::Step(to) } else { Item::Past(from) };
             let (next, end) = (middle(row, item), top(row) - if row == last { 5.0 } else { 0.0 });
             let half = (y + end) / 2.0;
             d += &format!("C{x:.1} {half:.1} {next:.1} {half:.1} {next:.1} {end:.1}");
@@ -230,6 +237,7 @@ mod tests {
             assert!(all.windows(2).all(|two| two[0].1 < two[1].0), "{all:?}");
             assert!(all[0].0 >= 0.0 && all[all.len() - 1].1 <= layout.width + 1e-9, "{all:?}");
         }
-        assert_eq!(layout.rows.iter().flatten().filter(|item| matches!(item, Item::Edge { .. })).count(), 2);
+        let past = layout.rows.iter().flatten().filter(|item| matches!(item, Item::Past(_)));
+        assert_eq!(past.count(), 2);
     }
 }

@@ -40,12 +40,12 @@ pub fn section(page: &mut Page, inside: &Inside) {
         norms,
         "Of the stream after the layer, and of what is added to it.",
     );
-    let lens = vec![
-        Series { name: "entropy", values: mean(&inside.lens.entropy), band: None },
-        Series { name: "KL to the final", values: mean(&inside.lens.kl), band: None },
-    ];
-    let note = "Row 0 is the embedding; the last row is the model itself, so its KL is 0.";
-    draw(page, "Entropy of the lens", "nats", "row of the lens", false, lens, note);
+    let entropy = vec![Series { name: "entropy", values: mean(&inside.lens.entropy), band: None }];
+    let note = "How sure the lens is; row 0 is the embedding, the last the model itself.";
+    draw(page, "Entropy of the lens", "nats", "row of the lens", false, entropy, note);
+    let kl = vec![Series { name: "KL", values: mean(&inside.lens.kl), band: None }];
+    let note = "KL(final ‖ lens); the last row is the model itself, so it is exactly 0 there.";
+    draw(page, "Distance to the final answer", "nats", "row of the lens", true, kl, note);
     draw(
         page,
         "Entropy of attention",
@@ -84,6 +84,26 @@ pub fn section(page: &mut Page, inside: &Inside) {
         false,
         gate,
         "Units of silu(gate) at most a tenth of their RMS.",
+    );
+    let turn = vec![banded("cosine", |l| l.cosine)];
+    draw(
+        page,
+        "Direction",
+        "cosine",
+        "layer",
+        false,
+        turn,
+        "Of the stream before and after the layer: 1 if it is kept.",
+    );
+    let tails = vec![line("kurtosis", |l| l.kurtosis.mean)];
+    draw(
+        page,
+        "Tails",
+        "kurtosis",
+        "layer",
+        true,
+        tails,
+        "Of the stream: 3 if its elements are normally distributed.",
     );
     page.raw("</div></section>\n");
 }

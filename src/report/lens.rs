@@ -10,7 +10,7 @@ const CELL: (f64, f64) = (17.0, 13.0);
 /// Room above and below for tokens.
 const TOKENS: f64 = 84.0;
 const LEFT: f64 = 74.0;
-const KL: [f64; 8] = [0.03, 0.1, 0.3, 1.0, 2.0, 4.0, 8.0, 16.0];
+const KL: [f64; 8] = [0.03, 0.1, 0.3, 1.0, 3.0, 6.0, 12.0, 24.0];
 /// Most positions in the picture: the last so many.
 const POSITIONS: usize = 128;
 
@@ -78,7 +78,7 @@ fn map(
     page.raw("</svg><div class=\"scroll\">");
     picture(
         page,
-        grid.width() + 34.0,
+        grid.width() + 62.0,
         height,
         format_args!("{says}, {} layers by {columns} positions", of.len() - 1),
     );

@@ -1,7 +1,7 @@
 //! Components and heads: maps and bars of what they add, cause and attend to; checks and what is unusual.
 
 use super::draw::{
-    Bar, DIVERGING, Grid, SEQUENTIAL, bars, legend, level, levels, picture, signed_level, words,
+    Bar, DIVERGING, Grid, SEQUENTIAL, SHARES, bars, legend, level, levels, picture, signed_level, words,
 };
 use super::number::{count, percent, short, signed};
 use super::page::Page;
@@ -9,7 +9,7 @@ use super::text::BARS;
 use super::{sentence, visible};
 use crate::inside::{AttentionMap, Component, Head, Inside, Relevance, Role};
 
-const LEFT: f64 = 42.0;
+const LEFT: f64 = 46.0;
 const EFFECTS: [f64; 8] = [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0];
 const WEIGHTS: [f64; 8] = [0.01, 0.03, 0.06, 0.1, 0.2, 0.35, 0.5, 0.75];
 const ROLES: [(&str, Role, &str); 5] = [
@@ -122,9 +122,14 @@ pub fn attribution(page: &mut Page, inside: &Inside) {
     let hint = |r: usize, c: usize| values[r][c].map(|(name, v)| format!("{name}: {} logits", signed(v)));
     let shade = |r: usize, c: usize| values[r][c].map(|(_, v)| signed_level(v, most));
     map(page, inside, "attribution of each component, layers by heads", &DIVERGING, &shade, &hint, true);
-    let edge = |share: f64| signed(share * most);
-    let names =
-        [("n4", edge(-0.75)), ("n2", edge(-0.2)), ("z", "0".into()), ("a2", edge(0.2)), ("a4", edge(0.75))];
+    let edge = |i: usize| short(SHARES[i] * most);
+    let names = [
+        ("n4", format!("−{} and less", edge(3))),
+        ("n2", format!("−{} and less", edge(1))),
+        ("z", "hardly any".into()),
+        ("a2", format!("+{} and more", edge(1))),
+        ("a4", format!("+{} and more", edge(3))),
+    ];
     legend(page, "logits", &names);
     page.raw("</figure></div>\n<details><summary>The tokens, each against the best other</summary>");
     page.raw("<div class=\"scroll\"><table><thead><tr><th>after position<th>token<th>best other<th class=\"n\">difference, logits</tr></thead><tbody>");
@@ -154,23 +159,35 @@ pub fn attention(page: &mut Page, inside: &Inside) {
             )
         })
     };
-    page.raw(
-        "<div class=\"pair maps\"><figure><figcaption>What takes most of each head’s weight</figcaption>",
-    );
+    page.raw("<div class=\"pair\"><figure><figcaption>What takes most of each head’s weight</figcaption>");
     let classes = ROLES.map(|(class, ..)| class);
     map(page, inside, "role of each head, layers by heads", &classes, &shade, &hint, false);
     legend(page, "", &ROLES.map(|(class, _, name)| (class, name.to_owned())));
     page.raw("</figure>");
+    let best = |page: &mut Page, title: &str, of: fn(&Head) -> f64| {
+        let mut all: Vec<&Head> = inside.heads.iter().collect();
+        all.sort_by(|a, b| of(b).total_cmp(&of(a)).then((a.layer, a.head).cmp(&(b.layer, b.head))));
+        let bar = |h: &&Head| {
+            let label = Component::Head { layer: h.layer, head: h.head }.to_string();
+            Bar { hint: format!("{label}: {}", percent(of(h))), label, value: of(h) }
+        };
+        page.raw("<figure>").element("figcaption", &[], title);
+        bars(page, &all.iter().take(10).map(bar).collect::<Vec<_>>(), "share of the weight, mean");
+        page.raw("</figure>");
+    };
+    best(page, "On the token before", |h| h.previous.mean);
+    best(page, "On what followed the same token (induction)", |h| h.induction.mean);
+    page.raw("</div>\n");
+    let by = if inside.relevance.is_some() { "effect" } else { "attribution" };
+    page.element("p", &[("class", &"sub")], format_args!("The heads with the largest {by}"));
+    page.raw("<div class=\"pair\">");
     for one in &inside.attention {
         weights(page, inside, one, heads(one.layer, one.head));
     }
     page.raw("</div>\n");
     if !inside.attention.is_empty() {
         levels(page, "attention weight", &SEQUENTIAL, &WEIGHTS);
-        let by = if inside.relevance.is_some() { "the largest effect" } else { "the largest attribution" };
-        page.note(format_args!(
-            "Heads with {by}. The line marks where the answer begins; the pointer shows what a position looks at."
-        ));
+        page.note("The line marks where the answer begins; the pointer shows what a position looks at.");
     }
     page.raw("</section>\n");
 }

@@ -3,7 +3,7 @@
 use super::draw::{Bar, bars, legend, level, levels};
 use super::number::{count, percent, short};
 use super::page::Page;
-use super::{Report, foremost, parts, visible};
+use super::{Report, foremost, foremost_tokens, parts, visible};
 use crate::features::token::Distribution;
 use crate::inside::{Inside, Token};
 
@@ -169,7 +169,15 @@ pub fn rests_on(page: &mut Page, inside: &Inside) {
     if most > least {
         levels(page, "effect, nats", &BY_EFFECT, &edges);
     }
-    page.raw("<div class=\"pair\"><figure><figcaption>Components with the largest effect</figcaption>");
+    page.raw("<div class=\"pair\"><figure><figcaption>Tokens with the largest effect</figcaption>");
+    let token = |(at, text, kl): &(usize, &str, f64)| Bar {
+        label: format!("{at} {}", visible(text)),
+        value: *kl,
+        hint: format!("position {at}: {} nats", short(*kl)),
+    };
+    let tokens = foremost_tokens(inside);
+    bars(page, &tokens.iter().take(BARS).map(token).collect::<Vec<_>>(), "KL without it, nats");
+    page.raw("</figure><figure><figcaption>Components with the largest effect</figcaption>");
     let (all, _) = foremost(inside);
     let of = |(component, kl): &(crate::inside::Component, f64)| Bar {
         label: component.to_string(),
