@@ -1,6 +1,7 @@
 //! What a report shows of a run, gathered from the store. What is not here becomes a remark, not a failure.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use pipe_store::{Digest, Store, StoreError};
 use serde::de::DeserializeOwned;
@@ -79,7 +80,8 @@ pub fn report(
             started_ms: entry.started_ms,
             wall_ms: body.wall_ms,
             ok: body.ok,
-            recipe: body.recipe.clone(),
+            // A page goes to others: the folder is nobody's business.
+            recipe: body.recipe.as_deref().map(file_name),
             facts: body.facts.clone(),
         }),
         answer: None,
@@ -120,6 +122,10 @@ pub fn report(
     report.steps = gather.steps;
     report.missing = gather.missing;
     Ok(report)
+}
+
+fn file_name(path: &str) -> String {
+    Path::new(path).file_name().map_or_else(|| path.to_owned(), |name| name.to_string_lossy().into_owned())
 }
 
 fn named(what: &str, ids: &[String]) -> String {

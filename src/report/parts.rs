@@ -172,7 +172,7 @@ pub fn attention(page: &mut Page, inside: &Inside) {
             Bar { hint: format!("{label}: {}", percent(of(h))), label, value: of(h) }
         };
         page.raw("<figure>").element("figcaption", &[], title);
-        bars(page, &all.iter().take(10).map(bar).collect::<Vec<_>>(), "share of the weight, mean");
+        bars(page, &all.iter().take(10).map(bar).collect::<Vec<_>>(), "mean share");
         page.raw("</figure>");
     };
     best(page, "On the token before", |h| h.previous.mean);

@@ -8,6 +8,7 @@ mod interrupt;
 mod looking;
 mod mistakes;
 mod prefix;
+mod report;
 mod running;
 mod scale;
 mod score;
