@@ -199,7 +199,7 @@ pub fn legend(page: &mut Page, title: &str, entries: &[(&'static str, String)]) 
 /// A legend of levels between edges, such as `< 0.1`, `0.1`, `1`.
 pub fn levels(page: &mut Page, title: &str, classes: &[&'static str], edges: &[f64]) {
     let first = edges.first().map_or(String::new(), |e| format!("below {}", short(*e)));
-    let rest = edges.iter().map(|edge| format!("{} +", short(*edge)));
+    let rest = edges.iter().map(|edge| format!("≥ {}", short(*edge)));
     let texts = std::iter::once(first).chain(rest);
     legend(page, title, &classes.iter().copied().zip(texts).collect::<Vec<_>>());
 }

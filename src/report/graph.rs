@@ -206,7 +206,7 @@ fn draw(page: &mut Page, steps: &[Step]) {
         page.element("title", &[], format_args!("{} ({}): {outcome}{took}", step.name, step.op));
         let rect = [("x", &left as &dyn std::fmt::Display), ("y", &y), ("width", &BOX.0), ("height", &BOX.1)];
         page.open("rect", &[rect.as_slice(), &[("rx", &7)]].concat()).close("rect");
-        words(page, (x, y + 17.0), "middle", "name", cut(&step.name, 19));
+        words(page, (x, y + 17.0), "middle", "name", cut(&step.name, 18));
         words(page, (x, y + 33.0), "middle", "unit", format_args!("{} · {outcome}{took}", step.op));
         page.raw("</g>");
     }

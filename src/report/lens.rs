@@ -6,9 +6,9 @@ use super::page::Page;
 use super::{row_name, visible};
 use crate::inside::Inside;
 
-const CELL: (f64, f64) = (17.0, 13.0);
-/// Room above and below for tokens.
-const TOKENS: f64 = 84.0;
+const WIDTH: f64 = 17.0;
+/// Most characters of a token.
+const TOKEN: usize = 10;
 const LEFT: f64 = 74.0;
 const KL: [f64; 8] = [0.03, 0.1, 0.3, 1.0, 3.0, 6.0, 12.0, 24.0];
 /// Most positions in the picture: the last so many.
@@ -67,13 +67,20 @@ fn map(
 ) {
     let lens = &inside.lens;
     let columns = lens.positions.len() - from;
-    let grid = Grid { rows: of.len(), columns, cell: CELL, at: (0.0, TOKENS), up: true };
-    let height = grid.height() + 2.0 * TOKENS;
+    let read =
+        |at: usize| inside.tokens.get(lens.positions[from + at]).map_or("", |token| token.text.as_str());
+    let longest = (0..columns).flat_map(|at| [read(at), lens.texts[from + at].as_str()]);
+    let longest = longest.map(|text| shown(text).chars().count()).max().unwrap_or(0);
+    // Room above and below for tokens, at their slant.
+    let room = 22.0 + 5.8 * longest as f64;
+    let cell = (WIDTH, (240.0 / of.len() as f64).clamp(13.0, 26.0));
+    let grid = Grid { rows: of.len(), columns, cell, at: (0.0, room), up: true };
+    let height = grid.height() + 2.0 * room;
     page.raw("<div class=\"lens\">");
     picture(page, LEFT, height, "layers");
-    words(page, (LEFT - 6.0, TOKENS - 6.0), "end", "unit", "predicts ↑");
-    words(page, (LEFT - 6.0, TOKENS + grid.height() + 15.0), "end", "unit", "reads ↓");
-    let axis = Grid { at: (LEFT, TOKENS), ..grid };
+    words(page, (LEFT - 6.0, room - 6.0), "end", "unit", "predicts ↑");
+    words(page, (LEFT - 6.0, room + grid.height() + 15.0), "end", "unit", "reads ↓");
+    let axis = Grid { at: (LEFT, room), ..grid };
     axis.row_numbers(page, &row_name);
     page.raw("</svg><div class=\"scroll\">");
     picture(
@@ -86,15 +93,13 @@ fn map(
     grid.dots(page, &|row, at| lens.rank[row][from + at] == 1);
     for at in 0..columns {
         let (x, _) = grid.middle(0, at);
-        let position = lens.positions[from + at];
-        let read = inside.tokens.get(position).map_or("", |token| token.text.as_str());
-        token(page, x, grid.at.1 + grid.height() + 5.0, 52, read);
+        token(page, x, grid.at.1 + grid.height() + 5.0, 52, read(at));
         token(page, x, grid.at.1 - 6.0, -52, &lens.texts[from + at]);
     }
     let start = lens.positions.iter().skip(from).take_while(|&&p| p < inside.prompt_tokens).count();
     if (1..columns).contains(&start) {
-        let x = start as f64 * CELL.0;
-        let d = format!("M{x} {}V{}", TOKENS - 3.0, TOKENS + grid.height() + 3.0);
+        let x = start as f64 * WIDTH;
+        let d = format!("M{x} {}V{}", room - 3.0, room + grid.height() + 3.0);
         page.open("path", &[("class", &"mark"), ("d", &d)]);
         page.element("title", &[], "the answer begins").close("path");
     }
@@ -121,12 +126,15 @@ fn map(
 
 /// A token beside its column, at a slant.
 fn token(page: &mut Page, x: f64, y: f64, slant: i32, text: &str) {
-    let shown = visible(text);
-    let shown = match shown.char_indices().nth(10) {
-        Some((at, _)) => format!("{}…", &shown[..at]),
-        None => shown,
-    };
     let (x, y) = (x + if slant > 0 { -3.0 } else { 3.0 }, y + if slant > 0 { 5.0 } else { 0.0 });
     let turn = format!("translate({x:.1} {y:.1}) rotate({slant})");
-    page.element("text", &[("transform", &turn), ("class", &"token")], shown);
+    page.element("text", &[("transform", &turn), ("class", &"token")], shown(text));
+}
+
+fn shown(text: &str) -> String {
+    let all = visible(text);
+    match all.char_indices().nth(TOKEN) {
+        Some((at, _)) => format!("{}…", &all[..at]),
+        None => all,
+    }
 }

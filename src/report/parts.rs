@@ -28,7 +28,7 @@ fn role(role: Role) -> usize {
 fn components(inside: &Inside, ffn: bool) -> Grid {
     let heads = inside.heads.iter().map(|head| head.head + 1).max().unwrap_or(0);
     let (rows, columns) = (inside.layers.len(), heads + usize::from(ffn));
-    let cell = ((300.0 / columns.max(1) as f64).min(26.0), (360.0 / rows.max(1) as f64).clamp(4.0, 14.0));
+    let cell = ((300.0 / columns.max(1) as f64).min(26.0), (360.0 / rows.max(1) as f64).clamp(4.0, 22.0));
     Grid { rows, columns, cell, at: (LEFT, 8.0), up: true }
 }
 

@@ -49,7 +49,7 @@ fn tokens_of(page: &mut Page, inside: &Inside, empty: bool) {
         }
     }
     let mut names: Vec<String> = vec!["below 1 %".into()];
-    names.extend(PROBABILITIES.map(|p| format!("{:.0} % +", p * 100.0)));
+    names.extend(PROBABILITIES.map(|p| format!("≥ {:.0} %", p * 100.0)));
     legend(page, "probability", &BY_PROBABILITY.into_iter().zip(names).collect::<Vec<_>>());
     page.note(
         "Underlined with dots: another token was likelier. Hold the pointer over a token for its numbers.",
@@ -140,8 +140,8 @@ pub fn rests_on(page: &mut Page, inside: &Inside) {
     page.raw("<section id=\"causes\"><h2>What the answer rests on</h2>\n");
     let Some(relevance) = &inside.relevance else {
         page.note(
-            "Not looked for. With causes = 1 in the introspect step each component and each token of the prompt is \
-             taken away in turn, to see what the answer would be without it.",
+            "Not looked for: `causes` of the introspect step says for how many prompts each component and each token of \
+             the prompt is taken away in turn, to see what the answer would be without it.",
         );
         page.raw("</section>\n");
         return;
