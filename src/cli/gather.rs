@@ -90,6 +90,7 @@ pub fn report(
         scores: Vec::new(),
         scores_of_all: Vec::new(),
         checksum: None,
+        versions: None,
         steps: Vec::new(),
         missing: Vec::new(),
     };

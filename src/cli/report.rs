@@ -1,12 +1,15 @@
 //! `pipe report`: a run as a page that needs nothing else.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use pipe_store::Digest;
 
 use super::error::{CliError, Exit};
 use super::show::find;
 use super::{Context, gather, out};
 use crate::report::{self, Report};
+use crate::specs::Card;
 
 /// Write a run as one HTML page: the answer, what happened inside, checks, scores, steps, addresses
 ///
@@ -18,6 +21,7 @@ Examples:
   pipe report                          the last run, as PIPELINE-RUN.html here
   pipe report 01a2 --output page.html
   pipe report --prompt france          one of several prompts
+  pipe specs --json > card.json && pipe report --specs card.json     with the versions of the model's arithmetic
   pipe report bafyr4i… --output -      a bundle's page, to stdout")]
 pub struct Args {
     /// A run's id (or the start of it) or a bundle's CID [default: the last run]
@@ -31,12 +35,18 @@ pub struct Args {
     /// The infer step whose answers it is about [default: one that was looked into]
     #[arg(long, value_name = "STEP")]
     step: Option<String>,
+    /// A card that `pipe specs --json` printed for the model: the versions of its arithmetic
+    #[arg(long, value_name = "FILE")]
+    specs: Option<PathBuf>,
 }
 
 pub fn main(args: Args, context: &Context) -> Result<Exit, CliError> {
     let store = context.open_store()?;
     let found = find(&store, args.run.as_deref())?;
-    let report = gather::report(&found, args.step.as_deref(), args.prompt.as_deref(), &store)?;
+    let mut report = gather::report(&found, args.step.as_deref(), args.prompt.as_deref(), &store)?;
+    if let Some(path) = &args.specs {
+        report.versions = Some(versions(path, &report)?);
+    }
     report.missing.iter().for_each(|text| context.out.note(text));
     if report.inside.is_none() {
         context.out.note("this run did not look inside the model; an `introspect` step does");
@@ -69,6 +79,22 @@ pub fn main(args: Args, context: &Context) -> Result<Exit, CliError> {
         }
     }
     Ok(Exit::Ok)
+}
+
+/// A card, if it is of a model that the run has.
+fn versions(path: &Path, report: &Report) -> Result<Card, CliError> {
+    let usage = |e: &dyn std::fmt::Display| CliError::new(Exit::Usage, format!("{}: {e}", path.display()));
+    let text = std::fs::read(path).map_err(|e| usage(&e))?;
+    let card: Card = serde_json::from_slice(&text).map_err(|e| {
+        usage(&format!("not a card: {e}"))
+            .hint("`pipe specs --json` prints one for the model of the last run")
+    })?;
+    let made = |digest: &Digest| report.steps.iter().flat_map(|s| &s.outputs).any(|o| o.digest == *digest);
+    match !card.files.is_empty() && card.files.values().all(made) {
+        true => Ok(card),
+        false => Err(usage(&format!("it is of {}, which this run does not use", card.model))
+            .hint("`pipe specs RUN --json` prints one for a run's model")),
+    }
 }
 
 /// Of the pipeline and the run, else the CID; nothing that could name another folder.

@@ -103,6 +103,9 @@ fn contents(page: &mut Page, report: &Report) {
         ];
         all.iter().for_each(|(to, name)| link(to, name));
     }
+    if report.versions.is_some() {
+        link("versions", "Versions");
+    }
     link("steps", "Steps");
     link("addresses", "Addresses");
     page.raw("</nav>");

@@ -12,6 +12,7 @@ mod page;
 mod parts;
 mod scores;
 mod text;
+mod versions;
 
 pub use number::{count, short};
 
@@ -21,6 +22,7 @@ use crate::inside::{Component, Inside, Unusual, UnusualKind};
 use crate::ops::Answer;
 use crate::run::Facts;
 use crate::score::Three;
+use crate::specs::Card;
 use page::Page;
 
 /// Everything a page shows.
@@ -42,6 +44,8 @@ pub struct Report {
     /// Of all prompts, where there are several.
     pub scores_of_all: Vec<(String, Three)>,
     pub checksum: Option<ChecksumCard>,
+    /// Of the model, where somebody measured it.
+    pub versions: Option<Card>,
     /// What cannot be shown, and what to do about it.
     pub missing: Vec<String>,
 }
@@ -116,6 +120,10 @@ pub fn html(report: &Report) -> String {
         parts::unusual(&mut page, inside);
     } else {
         frame::how_to_get_more(&mut page, report);
+    }
+    if let Some(card) = &report.versions {
+        let own = report.answer.as_ref().map(|card| card.spec.as_str());
+        versions::section(&mut page, card, own);
     }
     graph::section(&mut page, report);
     frame::addresses(&mut page, report);

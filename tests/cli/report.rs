@@ -190,6 +190,27 @@ fn a_bundle_of_others_and_a_failed_run_have_pages_too() {
 }
 
 #[test]
+fn a_card_of_the_model_goes_onto_the_page() {
+    let space = Space::new();
+    space.pipe(&["run", "tiny.toml"]).ok();
+    space.write("text.txt", "the cat is on the mat and the dog is on the cat");
+    let args = ["specs", "--json", "--spec", "f32,q8", "--prompt", "4", "--gen", "2", "--reps", "1"];
+    let card = space.pipe(&[&args[..], &["--text", "text.txt"]].concat()).ok();
+    space.write("card.json", &card);
+    let html = page(&space, &["--specs", "card.json"]);
+    self_contained(&html);
+    let told = ["<section id=\"versions\">", "f32@1, of this answer", "<td>q8@1</td>", "tokens per second"];
+    assert!(told.iter().all(|part| html.contains(part)), "{html}");
+    // Of another model, or no card at all.
+    let file = card.split("\"files\":{\"").nth(1).unwrap().split('"').nth(2).unwrap();
+    space.write("other.json", &card.replace(file, &"00".repeat(32)));
+    let error = space.pipe(&["report", "--specs", "other.json"]).fails(2);
+    assert!(error.contains("which this run does not use"), "{error}");
+    space.write("other.json", "{}");
+    space.pipe(&["report", "--specs", "other.json"]).fails(2);
+}
+
+#[test]
 fn show_tells_the_main_of_it() {
     let space = Space::new();
     space.pipe(&["run", "tiny-inside.toml"]).ok();
