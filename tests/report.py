@@ -20,7 +20,8 @@ LOOK = """(() => {
   const root = document.documentElement;
   if (root.scrollWidth > innerWidth) {
     const wide = [...document.querySelectorAll('body *')].filter(e => e.getBoundingClientRect().right > innerWidth + 1
-      && !e.closest('.scroll'));
+      && !e.ownerSVGElement
+      && getComputedStyle(e.parentElement).overflowX === 'visible');
     faults.push(`overflow: ${root.scrollWidth} px of ${innerWidth}, by ` + wide.slice(0, 3).map(e => e.outerHTML.slice(0, 120)));
   }
   for (const svg of document.querySelectorAll('svg')) {
@@ -147,6 +148,11 @@ def main():
                     faults += found
                     loads.append(load)
             browser.ask("Emulation.setEmulatedMedia", media="print", features=[])
+            # A4 less its margins, at 96 dots an inch.
+            browser.ask("Emulation.setDeviceMetricsOverride", width=720, height=1050, deviceScaleFactor=1, mobile=False)
+            shot = browser.ask("Page.captureScreenshot", format="png", captureBeyondViewport=True)["data"]
+            (folder / f"{page.stem}-paper.png").write_bytes(base64.b64decode(shot))
+            faults += [f"paper: {fault}" for fault in browser.value(LOOK) if not fault.startswith("label of")]
             paper = browser.ask("Page.printToPDF", printBackground=True, preferCSSPageSize=True)["data"]
             (folder / f"{page.stem}.pdf").write_bytes(base64.b64decode(paper))
         finally:

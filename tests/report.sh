@@ -32,7 +32,10 @@ page() { # NAME RECIPE [ARGUMENT…]
     python3 tests/report.py "$chromium" "$scratch/$1.html" "$shots"
 }
 
-page inside pipelines/tiny-inside.toml
+"$pipe" --quiet run pipelines/tiny-inside.toml > /dev/null
+printf 'the cat is on the mat and the dog is on the cat' > "$scratch/text.txt"
+"$pipe" specs --json --prompt 4 --gen 2 --reps 1 --text "$scratch/text.txt" > "$scratch/card.json"
+page inside pipelines/tiny-inside.toml --specs "$scratch/card.json"
 page plain pipelines/tiny.toml
 # What a stranger may write: markup, long words, other scripts, names without end; and a prompt of many tokens.
 cp pipelines/tiny.gguf "$scratch/model.gguf"
