@@ -125,7 +125,8 @@ pub fn report(
     Ok(report)
 }
 
-fn file_name(path: &str) -> String {
+/// Without the folder.
+pub fn file_name(path: &str) -> String {
     Path::new(path).file_name().map_or_else(|| path.to_owned(), |name| name.to_string_lossy().into_owned())
 }
 

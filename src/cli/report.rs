@@ -85,10 +85,12 @@ pub fn main(args: Args, context: &Context) -> Result<Exit, CliError> {
 fn versions(path: &Path, report: &Report) -> Result<Card, CliError> {
     let usage = |e: &dyn std::fmt::Display| CliError::new(Exit::Usage, format!("{}: {e}", path.display()));
     let text = std::fs::read(path).map_err(|e| usage(&e))?;
-    let card: Card = serde_json::from_slice(&text).map_err(|e| {
+    let mut card: Card = serde_json::from_slice(&text).map_err(|e| {
         usage(&format!("not a card: {e}"))
             .hint("`pipe specs --json` prints one for the model of the last run")
     })?;
+    // As of the recipe, the name is enough.
+    card.text.name = gather::file_name(&card.text.name);
     let made = |digest: &Digest| report.steps.iter().flat_map(|s| &s.outputs).any(|o| o.digest == *digest);
     match !card.files.is_empty() && card.files.values().all(made) {
         true => Ok(card),

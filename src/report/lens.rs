@@ -10,6 +10,8 @@ const WIDTH: f64 = 17.0;
 /// Most characters of a token.
 const TOKEN: usize = 10;
 const LEFT: f64 = 74.0;
+/// For what slants beyond the last column.
+const RIGHT: f64 = 62.0;
 const KL: [f64; 8] = [0.03, 0.1, 0.3, 1.0, 3.0, 6.0, 12.0, 24.0];
 /// Most positions in the picture: the last so many.
 const POSITIONS: usize = 128;
@@ -76,19 +78,18 @@ fn map(
     let cell = (WIDTH, (240.0 / of.len() as f64).clamp(13.0, 26.0));
     let grid = Grid { rows: of.len(), columns, cell, at: (0.0, room), up: true };
     let height = grid.height() + 2.0 * room;
-    page.raw("<div class=\"lens\">");
+    // On paper both pictures shrink alike: their places share the width as they do.
+    let width = grid.width() + RIGHT;
+    page.open("div", &[("class", &"lens"), ("style", &format_args!("--all:{:.0}px", LEFT + width))]);
+    page.open("div", &[("class", &"rows"), ("style", &format_args!("--own:{LEFT:.0}"))]);
     picture(page, LEFT, height, "layers");
     words(page, (LEFT - 6.0, room - 6.0), "end", "unit", "predicts ↑");
     words(page, (LEFT - 6.0, room + grid.height() + 15.0), "end", "unit", "reads ↓");
     let axis = Grid { at: (LEFT, room), ..grid };
     axis.row_numbers(page, &row_name);
-    page.raw("</svg><div class=\"scroll\">");
-    picture(
-        page,
-        grid.width() + 62.0,
-        height,
-        format_args!("{says}, {} layers by {columns} positions", of.len() - 1),
-    );
+    page.raw("</svg></div>");
+    page.open("div", &[("class", &"scroll"), ("style", &format_args!("--own:{width:.0}"))]);
+    picture(page, width, height, format_args!("{says}, {} layers by {columns} positions", of.len() - 1));
     grid.cells(page, &SEQUENTIAL, &|row, at| Some(level(edges, of[row][from + at])));
     grid.dots(page, &|row, at| lens.rank[row][from + at] == 1);
     for at in 0..columns {
