@@ -17,6 +17,7 @@ pub mod plan;
 pub mod probe;
 pub mod publish;
 pub mod recipe;
+pub mod report;
 pub mod run;
 pub mod score;
 pub mod specs;

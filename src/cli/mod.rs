@@ -7,6 +7,8 @@ mod diff;
 mod doctor;
 mod error;
 mod explain;
+mod gather;
+mod inside;
 mod ipfs;
 mod key;
 mod ladder;
@@ -18,6 +20,7 @@ mod progress;
 mod prove;
 mod publish;
 mod recipe;
+mod report;
 mod reproduce;
 mod run;
 mod scores;
@@ -42,6 +45,7 @@ Examples:
   pipe run pipelines/smollm2.toml          fetch a real model and ask it something
   pipe plan pipelines/smollm2.toml         what would run, and why
   pipe show                                the last run
+  pipe report                              the last run as a page: what happened inside
   pipe verify                              check the last run's answers in one pass
   pipe diff 0194 0195                      what differs between two runs, and where it begins
   pipe export --output result.car          the last run's bundle as a CAR
@@ -88,6 +92,7 @@ enum Command {
     Diff(diff::Args),
     Why(why::Args),
     Log(log::Args),
+    Report(report::Args),
     Export(transport::ExportArgs),
     Import(transport::ImportArgs),
     Publish(publish::Args),
@@ -138,7 +143,7 @@ pub fn main() -> u8 {
     match result {
         Ok(exit) => exit as u8,
         Err(e) => {
-            report(&e, out);
+            tell(&e, out);
             e.exit as u8
         }
     }
@@ -156,6 +161,7 @@ fn dispatch(command: Command, context: &Context) -> Result<Exit, CliError> {
         Command::Diff(args) => diff::main(args, context),
         Command::Why(args) => why::main(args, context),
         Command::Log(args) => log::main(args, context),
+        Command::Report(args) => report::main(args, context),
         Command::Export(args) => transport::export(args, context),
         Command::Import(args) => transport::import(args, context),
         Command::Publish(args) => publish::main(args, context),
@@ -173,7 +179,7 @@ fn dispatch(command: Command, context: &Context) -> Result<Exit, CliError> {
     }
 }
 
-fn report(e: &CliError, out: Out) {
+fn tell(e: &CliError, out: Out) {
     use std::io::Write;
     let mut stderr = std::io::stderr().lock();
     let hint = e.hint.as_deref();

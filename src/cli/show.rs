@@ -8,7 +8,7 @@ use pipe_store::{Digest, RunEntry, Store, StoreError};
 
 use super::error::{CliError, Exit};
 use super::out::{Out, bytes, millis};
-use super::{Context, scores};
+use super::{Context, gather, inside, scores};
 use crate::bundle::{self, Bundle, car};
 use crate::ops::Answers;
 use crate::publish::{Claim, Manifest};
@@ -118,6 +118,7 @@ pub fn main(args: Args, context: &Context) -> Result<Exit, CliError> {
         };
         answers(named(crate::ops::ANSWERS), &store, context.out)?;
         scores::tables(named(crate::ops::SCORES), &store, context.out)?;
+        inside::lines(&gather::report(&found, None, None, &store)?, context.out)?;
         steps(bundle, &found, context.out)?;
     } else if let Some((_, body)) = &found.run {
         for step in &body.steps {

@@ -13,6 +13,7 @@ mod looking;
 mod mistakes;
 mod prefix;
 mod probes;
+mod report;
 mod running;
 mod samples;
 mod scale;
