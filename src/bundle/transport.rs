@@ -1,7 +1,7 @@
 //! A bundle and what it carries, out to a CAR and in again. Trusts no byte of what comes in.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
 
 use cid::Cid;
@@ -46,6 +46,18 @@ pub enum TransportError {
     Store(#[from] StoreError),
 }
 
+impl TransportError {
+    /// The step that must run again, since bytes it made are gone.
+    pub fn lost(&self) -> Option<&str> {
+        match self {
+            TransportError::Output { step, source, .. } => {
+                matches!(**source, StoreError::Missing { .. }).then_some(step.as_str())
+            }
+            _ => None,
+        }
+    }
+}
+
 /// A bundle's outputs as they travel: by address, from the store.
 pub struct Parcel<'a> {
     bundle: &'a Bundle,
@@ -76,6 +88,22 @@ impl<'a> Parcel<'a> {
         Ok(inputs)
     }
 
+    /// Keep all that travels through every gc. An output whose bytes are gone is an error, and then nothing is kept.
+    pub fn hold(&self, inputs: &BTreeMap<Digest, Cid>, label: &str) -> Result<(), TransportError> {
+        let mut held = BTreeSet::from([Digest::of(&self.bundle.to_bytes())]);
+        for (step, output, sealed) in self.bundle.outputs() {
+            if sealed.link.is_none() && !inputs.contains_key(&sealed.digest) {
+                continue;
+            }
+            if !self.store.has(&sealed.digest)? {
+                let source = Box::new(StoreError::Missing { digest: sealed.digest });
+                return Err(TransportError::Output { step: step.into(), output: output.into(), source });
+            }
+            held.insert(sealed.digest);
+        }
+        Ok(pin(held, label, self.store)?)
+    }
+
     /// Write the bundle and the outputs it links, each block once, in the bundle's own order; also those of `inputs`.
     pub fn write(
         &self,
@@ -103,6 +131,13 @@ impl<'a> Parcel<'a> {
         }
         Ok(())
     }
+}
+
+/// Pin what is not pinned yet. A pin that is there keeps its label: a chain is made of them.
+fn pin(digests: impl IntoIterator<Item = Digest>, label: &str, store: &Store) -> Result<(), StoreError> {
+    let pinned: BTreeSet<Digest> = store.pins()?.into_iter().map(|pin| pin.digest).collect();
+    let new = digests.into_iter().filter(|digest| !pinned.contains(digest));
+    new.into_iter().try_for_each(|digest| store.pin(&digest, label))
 }
 
 fn put(car: &mut car::CarWriter<impl Write>, cid: &Cid, bytes: &[u8]) -> Result<(), TransportError> {
@@ -204,18 +239,17 @@ impl Arrived {
             staged.commit()?;
         }
         let digest = store.put(&self.bundle.to_bytes())?;
-        store.pin(&digest, label)?;
-        let mut missing = Vec::new();
+        pin([digest], label, store)?;
+        let (mut missing, mut held) = (Vec::new(), Vec::new());
         for (_, _, sealed) in self.bundle.outputs() {
             let linked = sealed.link.is_some();
             match store.has(&sealed.digest)? {
-                true if linked || came.contains(&sealed.digest) => {
-                    store.pin(&sealed.digest, &format!("imported with {}", self.cid))?;
-                }
+                true if linked || came.contains(&sealed.digest) => held.push(sealed.digest),
                 false if linked => missing.push(sealed.digest),
                 _ => {}
             }
         }
+        pin(held, &format!("imported with {}", self.cid), store)?;
         Ok((self.bundle, missing))
     }
 }

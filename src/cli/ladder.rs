@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::str::FromStr;
 
+use cid::Cid;
 use pipe_store::{Digest, Store, StoreError};
 use serde_json::json;
 
@@ -12,13 +13,18 @@ use super::reproduce::{self, How};
 use super::run::DeviceArgs;
 use super::show::Found;
 use super::{Context, out, show};
+use crate::ops::Sample;
 
 /// How much is checked.
 #[derive(clap::Args)]
 pub struct LadderArgs {
-    /// integrity: every digest, link and signature, nothing computed; one-pass; full: every step run again
+    /// integrity: every digest, link and signature, nothing computed; "sample N": N prompts of each step, in one
+    /// pass; one-pass: all prompts; full: every step run again
     #[arg(long, value_name = "LEVEL", default_value = "one-pass")]
     level: Level,
+    /// Draw other prompts for "sample N" than those the bundle's address alone draws
+    #[arg(long, value_name = "TEXT")]
+    seed: Option<String>,
     #[command(flatten)]
     origins: OriginArgs,
 }
@@ -26,6 +32,8 @@ pub struct LadderArgs {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Level {
     Integrity,
+    /// One pass of so many prompts.
+    Sample(usize),
     OnePass,
     Full,
 }
@@ -38,7 +46,12 @@ impl FromStr for Level {
             "integrity" => Ok(Level::Integrity),
             "one-pass" => Ok(Level::OnePass),
             "full" => Ok(Level::Full),
-            _ => Err("expected integrity, one-pass or full".into()),
+            _ => text
+                .strip_prefix("sample ")
+                .and_then(|count| count.trim().parse().ok())
+                .filter(|count| *count > 0)
+                .map(Level::Sample)
+                .ok_or_else(|| "expected integrity, \"sample N\" with N from 1, one-pass or full".into()),
         }
     }
 }
@@ -46,7 +59,7 @@ impl FromStr for Level {
 /// What is left to do.
 pub enum Rung {
     Done(Exit),
-    OnePass(Box<Found>),
+    OnePass(Box<Found>, Sample),
 }
 
 impl LadderArgs {
@@ -58,10 +71,15 @@ impl LadderArgs {
         store: &Store,
         context: &Context,
     ) -> Result<Rung, CliError> {
-        if self.level == Level::OnePass && !self.origins.is_set() && !is_file(name) {
+        if self.seed.is_some() && !matches!(self.level, Level::Sample(_)) {
+            return Err(CliError::new(Exit::Usage, "--seed is for --level \"sample N\""));
+        }
+        let one_pass = matches!(self.level, Level::OnePass | Level::Sample(_));
+        if one_pass && !self.origins.is_set() && !is_file(name) {
             // The common case: a run or a bundle of this store.
             if let Ok(found) = show::find(store, name) {
-                return Ok(Rung::OnePass(Box::new(found)));
+                let sample = self.sample(found.cid);
+                return Ok(Rung::OnePass(Box::new(found), sample));
             }
         }
         let located = self.origins.locate(name, store)?;
@@ -73,12 +91,21 @@ impl LadderArgs {
                 again.verdicts.iter().try_for_each(|verdict| reproduce::report(verdict, context))?;
                 Ok(Rung::Done(if again.whole { Exit::Ok } else { Exit::Differ }))
             }
-            Level::OnePass => {
+            Level::OnePass | Level::Sample(_) => {
                 let Located { manifest, cid, bundle, .. } = located;
                 let found = Found { cid: Some(cid), bundle: Some(bundle), run: None, manifest };
-                Ok(Rung::OnePass(Box::new(found)))
+                Ok(Rung::OnePass(Box::new(found), self.sample(Some(cid))))
             }
         }
+    }
+
+    /// Who samples a bundle sees the same prompts as everyone, unless he brings a seed of his own: one that the maker
+    /// of the bundle could not know.
+    fn sample(&self, bundle: Option<Cid>) -> Sample {
+        let Level::Sample(count) = self.level else { return Sample::All };
+        let bundle = bundle.map_or_else(Vec::new, |cid| cid.to_bytes());
+        let own = self.seed.as_deref().unwrap_or_default().as_bytes();
+        Sample::Of { count, seed: Digest::of(&[&bundle, own].concat()) }
     }
 }
 

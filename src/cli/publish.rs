@@ -11,7 +11,7 @@ use super::error::{CliError, Exit};
 use super::ipfs::{NodeArgs, network, secret_key};
 use super::run::now_ms;
 use super::{Context, out, show};
-use crate::bundle::{Bundle, Parcel};
+use crate::bundle::{Bundle, Parcel, TransportError};
 use crate::publish::node::{self, BLOCK_MAX, Node, ServeError};
 use crate::publish::{self, Claim, Manifest, chain};
 use crate::recipe::{self, Ipfs};
@@ -155,10 +155,12 @@ fn sign(
     let mut draft = Manifest::draft(Claim::Published, bundle_cid, body.facts.clone(), now_ms());
     (draft.started_ms, draft.wall_ms) = (started_ms, body.wall_ms);
     if args.with_inputs {
-        draft.files = Parcel::new(bundle, store).inputs().map_err(|e| {
-            CliError::new(Exit::Step, e).hint("`pipe run --force STEP` makes a missing output again")
-        })?;
+        draft.files = Parcel::new(bundle, store).inputs().map_err(|e| lost(e, body.recipe.as_deref()))?;
     }
+    // What is signed stays as long as the signature does.
+    Parcel::new(bundle, store)
+        .hold(&draft.files, &format!("published with {bundle_cid}"))
+        .map_err(|e| lost(e, body.recipe.as_deref()))?;
     if let Some(head) = chain::head(store, &key.public()).map_err(failed)? {
         let entry = chain::get(store, &head).map_err(failed)?;
         let says = |m: &Manifest| (m.claim.clone(), m.bundle, m.files.clone(), m.facts.clone(), m.started_ms);
@@ -167,6 +169,18 @@ fn sign(
         }
     }
     chain::append(store, &key, draft).map_err(failed)
+}
+
+/// What travels is not all there: which step makes it again.
+pub fn lost(e: TransportError, recipe: Option<&str>) -> CliError {
+    match e.lost().map(str::to_owned) {
+        Some(step) => {
+            let recipe = recipe.unwrap_or("RECIPE");
+            let hint = format!("`pipe run {recipe} --force {step}` makes it again");
+            CliError::new(Exit::Store, e).hint(hint)
+        }
+        None => CliError::new(Exit::Step, e),
+    }
 }
 
 /// The CAR, whole or not at all under its name.
@@ -182,9 +196,8 @@ fn write(
     std::fs::create_dir_all(folder).map_err(io)?;
     let mut file = out::shared_file(folder).map_err(io)?;
     let mut writer = BufWriter::with_capacity(1 << 18, file.as_file_mut());
-    let blocks = publish::export(cid, manifest, bundle, store, &mut writer).map_err(|e| {
-        CliError::new(Exit::Step, e).hint("`pipe run --force STEP` makes a missing output again")
-    })?;
+    let blocks = publish::export(cid, manifest, bundle, store, &mut writer)
+        .map_err(|e| CliError::new(Exit::Step, e))?;
     writer.flush().map_err(io)?;
     drop(writer);
     file.persist(path).map_err(|e| io(e.error))?;

@@ -288,6 +288,10 @@ impl Again {
         let of = located.manifest.as_ref().map(|(cid, _)| *cid);
         let mut draft = Manifest::draft(Claim::Reproduced { of }, located.cid, self.facts.clone(), now_ms());
         (draft.started_ms, draft.wall_ms) = (self.started_ms, self.wall_ms);
+        // A bundle of which nothing travelled to here by itself stays all the same.
+        bundle::Parcel::new(&located.bundle, store)
+            .hold(&BTreeMap::new(), &format!("attested with {}", located.cid))
+            .map_err(|e| super::publish::lost(e, None))?;
         let signed = chain::append(store, &secret_key(context)?, draft);
         signed.map(|(cid, _)| cid).map_err(|e| CliError::new(Exit::Store, e))
     }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use pipe_kernels::Implementation;
-use pipe_store::Store;
+use pipe_store::{Store, StoreError};
 
 use super::ci::Report;
 use super::error::{CliError, Exit};
@@ -146,6 +146,23 @@ pub fn binary(store: &Store) -> Option<pipe_store::Digest> {
     store.file_digest(&path).ok().map(|(digest, _)| digest)
 }
 
+/// A recorded output without bytes is as good as one with, until its address is needed.
+fn unsealed(e: StoreError, run: &Run, args: &Args) -> CliError {
+    let StoreError::Missing { digest: gone } = e else { return e.into() };
+    let all = run.steps.iter().flat_map(|step| step.outputs.iter().map(move |output| (step, output)));
+    match all.into_iter().find(|(_, output)| output.artifact.digest == gone) {
+        Some((step, output)) => {
+            let (step, name) = (&step.name, &output.name);
+            let message =
+                format!("no bundle: the bytes of {step}/{name} ({gone}) are no longer in the store");
+            let recipe = args.recipe.display();
+            CliError::new(Exit::Store, message)
+                .hint(format!("`pipe run {recipe} --force {step}` makes them again"))
+        }
+        None => StoreError::Missing { digest: gone }.into(),
+    }
+}
+
 /// Seal, keep, and show. The bundle's CID, if there is one.
 fn finish(
     args: &Args,
@@ -156,7 +173,7 @@ fn finish(
     context: &Context,
     progress: &Progress,
 ) -> Result<Option<String>, CliError> {
-    let sealed = bundle::keep(pipeline, run, store, run.started_ms)?;
+    let sealed = bundle::keep(pipeline, run, store, run.started_ms).map_err(|e| unsealed(e, run, args))?;
     let recipe = args.recipe.canonicalize().ok().map(|p| p.display().to_string());
     let body = run::keep(run, pipeline, recipe, facts, sealed, store)?;
     progress.tell(&Event::RunFinished {

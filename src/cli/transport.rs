@@ -45,9 +45,9 @@ pub fn export(args: ExportArgs, context: &Context) -> Result<Exit, CliError> {
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(std::path::Path::new("."));
     let mut file = out::shared_file(folder).map_err(io)?;
     let mut writer = BufWriter::new(file.as_file_mut());
-    let blocks = bundle::export(bundle, &store, args.with_inputs, &mut writer).map_err(|e| {
-        CliError::new(Exit::Step, e).hint("`pipe run --force STEP` makes a missing output again")
-    })?;
+    let recipe = found.run.as_ref().and_then(|(_, body)| body.recipe.as_deref());
+    let blocks = bundle::export(bundle, &store, args.with_inputs, &mut writer)
+        .map_err(|e| super::publish::lost(e, recipe))?;
     writer.flush().map_err(io)?;
     drop(writer);
     let length = file.as_file().metadata().map_err(io)?.len();

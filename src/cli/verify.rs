@@ -15,7 +15,7 @@ use super::{Context, out, progress};
 use crate::bundle::{Bundle, SealedOutput, SealedStep};
 use crate::key::Inputs;
 use crate::ops::fetch::FetchEnv;
-use crate::ops::{self, Device, Outputs, World};
+use crate::ops::{self, Device, Outputs, Sample, World};
 use crate::pipeline::CanonicalOp;
 use crate::recipe::op::Infer;
 use crate::trace::verify::{Difference, Verified};
@@ -32,6 +32,7 @@ Examples:
   pipe verify                        the last run
   pipe verify bafyr4i…               a bundle or a manifest; fetched if it is not in the store
   pipe verify result.car --level integrity --trusted keys.txt
+  pipe verify 0194 --level 'sample 5' --seed mine
   pipe verify 0194 --step answer --threads 1 --json
 
 Exit codes: 0 all as recorded, 1 something differs, 4 what came in is not to be believed, 5 something it
@@ -50,9 +51,9 @@ pub struct Args {
 
 pub fn main(args: Args, context: &Context) -> Result<Exit, CliError> {
     let store = context.open_store()?;
-    let found = match args.ladder.climb(args.run.as_deref(), &args.device, &store, context)? {
+    let (found, sample) = match args.ladder.climb(args.run.as_deref(), &args.device, &store, context)? {
         Rung::Done(exit) => return Ok(exit),
-        Rung::OnePass(found) => found,
+        Rung::OnePass(found, sample) => (found, sample),
     };
     let recipe = found.run.as_ref().and_then(|(_, body)| body.recipe.as_deref()).unwrap_or("RECIPE");
     let Some(bundle) = &found.bundle else {
@@ -70,7 +71,7 @@ pub fn main(args: Args, context: &Context) -> Result<Exit, CliError> {
             continue;
         }
         let began = Instant::now();
-        let verified = step.verify(&store, &device, context)?;
+        let verified = step.verify(&sample, &store, &device, context)?;
         step.report(&verified, began.elapsed().as_millis() as u64, context)?;
         if !verified.differences.is_empty() {
             exit = Exit::Differ;
@@ -129,7 +130,13 @@ impl Step<'_> {
         Ok(None)
     }
 
-    fn verify(&self, store: &Store, device: &Device, context: &Context) -> Result<Verified, CliError> {
+    fn verify(
+        &self,
+        sample: &Sample,
+        store: &Store,
+        device: &Device,
+        context: &Context,
+    ) -> Result<Verified, CliError> {
         let (fetch, cancel) = (FetchEnv::default(), AtomicBool::new(false));
         let partial = context.root.join("partial");
         let world =
@@ -137,7 +144,7 @@ impl Step<'_> {
         let bar = context.out.stderr_is_rich().then(|| progress::bar(self.name));
         let tell = |beat| bar.iter().for_each(|bar: &ProgressBar| progress::beat(bar, beat));
         let verified =
-            ops::verify(self.op, &inputs(self.bundle, self.sealed), &self.outputs(), &world, &tell);
+            ops::verify(self.op, &inputs(self.bundle, self.sealed), &self.outputs(), sample, &world, &tell);
         bar.iter().for_each(ProgressBar::finish_and_clear);
         verified.map_err(|e| {
             let exit = if e.is_store() { Exit::Store } else { Exit::Step };

@@ -20,7 +20,7 @@ use crate::probe::{self, Plan};
 use crate::recipe::op::Infer;
 use crate::trace::{Collector, Layout, Spool};
 use generate::Generated;
-pub use verify::{Outputs, verify};
+pub use verify::{Outputs, Sample, verify};
 
 /// The artifact with the answers; JSON of [`Answers`].
 pub const ANSWERS: &str = "answers.json";

@@ -125,7 +125,7 @@ fn one_pass(
     world: &World<'_>,
     progress: &(dyn Fn(Progress) + Sync),
 ) -> Result<OnePass, OpError> {
-    let verified = infer::verify(op, inputs, left, world, progress)?;
+    let verified = infer::verify(op, inputs, left, &infer::Sample::All, world, progress)?;
     let told = verified.differences.iter().map(|d| {
         let what = format!(
             "position {}, {}: expected {}, found {}",

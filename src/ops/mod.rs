@@ -25,7 +25,7 @@ use crate::model::{Bytes, Model, ModelFile};
 use crate::pipeline::Op;
 
 pub use infer::next::{self, Next};
-pub use infer::{ANSWERS, Answer, Answers, Outputs, PROBES, StoppedBy, TRACE, verify};
+pub use infer::{ANSWERS, Answer, Answers, Outputs, PROBES, Sample, StoppedBy, TRACE, verify};
 pub use score::SCORES;
 pub use tokenize::{Continuation, TokenizedPrompt, Tokens};
 

@@ -1,5 +1,6 @@
 //! Taking samples while the engine computes, on the engine's threads; position by position, whatever the passes.
 
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::sync::{Mutex, PoisonError};
 
@@ -141,6 +142,12 @@ impl Collector {
     pub fn compare(mut self, found: &[u8], spec: &str) -> io::Result<Option<Mismatch>> {
         let bytes = self.sink.read()?;
         compare::compare(found, spec, &self.plan, &self.taken, &bytes)
+    }
+
+    /// The same for the tensors of some prompts, where the others were not looked at.
+    pub fn compare_some(mut self, found: &[u8], prompts: &BTreeSet<usize>) -> io::Result<Option<Mismatch>> {
+        let bytes = self.sink.read()?;
+        compare::compare_some(found, &self.plan, &self.taken, prompts, &bytes)
     }
 }
 

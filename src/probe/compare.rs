@@ -1,6 +1,9 @@
 //! The artifact that should be, against the bytes that are there.
 
+use std::collections::BTreeSet;
 use std::io::{self, Write};
+
+use safetensors::SafeTensors;
 
 use super::collect::Bytes;
 use super::plan::Plan;
@@ -76,6 +79,40 @@ pub fn compare(
     let longer = (found.len() > expected).then_some(expected);
     let at = comparing.different.or(longer);
     Ok(at.map(|at| Mismatch::File { at, expected, found: found.len() }))
+}
+
+/// The tensors of some prompts only, by name, wherever in the file they lie.
+pub fn compare_some(
+    found: &[u8],
+    plan: &Plan,
+    taken: &[Taken],
+    prompts: &BTreeSet<usize>,
+    bytes: &Bytes<'_>,
+) -> io::Result<Option<Mismatch>> {
+    let other = |prompt: usize, tensor: &str, expected: String, found: String| {
+        let tensor = tensor.to_owned();
+        Ok(Some(Mismatch::Value { prompt, tensor, position: None, element: 0, expected, found }))
+    };
+    let there = match SafeTensors::deserialize(found) {
+        Ok(there) => there,
+        Err(e) => return other(0, "header", "a readable file".into(), e.to_string()),
+    };
+    for tensor in write::tensors(plan, taken).iter().filter(|tensor| prompts.contains(&tensor.prompt)) {
+        let mut expected = Vec::new();
+        write::data(&mut expected, plan, &taken[tensor.prompt], tensor, bytes)?;
+        let (_, name) = tensor.name.split_once('/').unwrap_or_default();
+        let shaped = there.tensor(&tensor.name).ok().filter(|found| {
+            found.shape() == tensor.shape && found.dtype().to_string() == tensor.dtype.name()
+        });
+        let Some(found) = shaped else {
+            let expected = format!("{} {:?}", tensor.dtype.name(), tensor.shape);
+            return other(tensor.prompt, name, expected, "no such tensor".into());
+        };
+        if let Some(at) = expected.iter().zip(found.data()).position(|(a, b)| a != b) {
+            return Ok(Some(value(tensor, at, &expected, found.data())));
+        }
+    }
+    Ok(None)
 }
 
 fn value(tensor: &Tensor, at: usize, expected: &[u8], found: &[u8]) -> Mismatch {

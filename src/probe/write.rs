@@ -31,7 +31,7 @@ pub enum Dtype {
 }
 
 impl Dtype {
-    fn name(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             Dtype::F64 => "F64",
             Dtype::F32 => "F32",

@@ -153,6 +153,9 @@ mod tests {
         let mut forged = honest.clone();
         forged.key = SecretKey::random().unwrap().public();
         assert!(matches!(Manifest::from_bytes(&forged.to_bytes()), Err(ManifestError::Signature { .. })));
+        let raw = Manifest { bundle: car::cid_raw(&Digest::of(b"x")), ..draft() };
+        let raw = raw.signed(&key, Link { previous: None, sequence: 0 });
+        assert!(matches!(Manifest::from_bytes(&raw.to_bytes()), Err(ManifestError::Bundle { .. })));
         let lone = draft().signed(&key, Link { previous: None, sequence: 4 });
         assert!(matches!(Manifest::from_bytes(&lone.to_bytes()), Err(ManifestError::Place { .. })));
     }

@@ -21,4 +21,5 @@ mod score;
 mod space;
 mod specs;
 mod verify;
+mod verify_sample;
 mod why;

@@ -43,7 +43,7 @@ fn prompts(lengths: &[u32]) -> String {
 
 impl Space {
     /// With a recipe whose `answer` has these further keys and probes.
-    fn probed(lengths: &[u32], keys: &str, probes: &[String]) -> Space {
+    pub fn probed(lengths: &[u32], keys: &str, probes: &[String]) -> Space {
         let space = Space::new();
         space.write("prompts.jsonl", &prompts(lengths));
         space.write("probed.toml", &format!("{RECIPE}{keys}\n{}", probes.concat()));
@@ -59,7 +59,7 @@ pub fn output(space: &Space, name: &str) -> Vec<u8> {
     output.stdout
 }
 
-fn probe(name: &str, at: &str, sample: &str) -> String {
+pub fn probe(name: &str, at: &str, sample: &str) -> String {
     format!(
         "[steps.answer.probes.{name}]\nat = {at}\nsample = {{ {sample} }}\nfeatures = [\"rms\", \"l0\"]\n"
     )

@@ -93,6 +93,10 @@ fn only_trusted_keys_are_believed_where_that_is_asked() {
     there.write("friends.keys", &there.pipe(&["key"]).ok());
     let again = ["reproduce", &cid.to_string(), "--ipfs", "off", "--trusted", "friends.keys"];
     assert!(there.pipe(&again).fails(4).contains("trusted"));
+    let shown: serde_json::Value =
+        serde_json::from_str(&there.pipe(&["show", &cid.to_string(), "--json"]).ok()).unwrap();
+    let alone = ["reproduce", shown["cid"].as_str().unwrap(), "--ipfs", "off", "--trusted", "friends.keys"];
+    assert!(there.pipe(&alone).fails(4).contains("without a signature"));
     there.write("friends.keys", "ed25519:12\n");
     assert!(there.pipe(&ask).fails(2).contains("friends.keys"));
 }

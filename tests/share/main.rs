@@ -6,6 +6,8 @@ mod space;
 
 mod chain;
 mod forge;
+mod inside;
+mod kept;
 mod node;
 mod nodes;
 mod reproduce;

@@ -9,6 +9,7 @@ use pipe_store::Store;
 
 use crate::forge::{blocks, car as write_car, key, manifest, node, publish, published};
 use crate::space::{Space, bundle, events};
+use crate::tampering::sealed;
 
 /// The verdicts of `pipe reproduce --json`, and its last line.
 fn verdicts(stdout: &str) -> (Vec<serde_json::Value>, serde_json::Value) {
@@ -120,6 +121,27 @@ fn a_signed_lie_is_found_and_named() {
     let ran = there.pipe(&["reproduce", "lie.car", "--ipfs", "off"]);
     assert_eq!(ran.code, 1, "{}", ran.stderr);
     assert!(ran.stdout.contains("differs in trace.safetensors: prompt 0, position "), "{}", ran.stdout);
+}
+
+/// All outputs are true, and something else in the bundle is not.
+#[test]
+fn a_lie_beside_the_outputs_is_found() {
+    let (space, _, file) = published("tiny.toml");
+    let (all, there) = (blocks(&file), Space::new());
+    let key = sealed(&space, &all, |bundle| bundle.steps.get_mut("answer").unwrap().key.0[0] ^= 1);
+    let media = sealed(&space, &all, |bundle| {
+        let output = bundle.steps.get_mut("answer").unwrap().outputs.get_mut("answers.json").unwrap();
+        output.media_type = "text/plain".into();
+    });
+    for (lie, step, output) in [(key, "answer", "key"), (media, "bundle", "bundle")] {
+        std::fs::write(there.path("lie.car"), write_car(&lie)).unwrap();
+        let ran = there.pipe(&["reproduce", "lie.car", "--ipfs", "off", "--json"]);
+        assert_eq!(ran.code, 1, "{}", ran.stderr);
+        let (steps, last) = verdicts(&ran.stdout);
+        let differ: Vec<_> = steps.iter().filter(|s| s["verdict"] != "identical").collect();
+        assert_eq!((differ.len(), &last["ok"]), (1, &false.into()), "{steps:#?}");
+        assert_eq!((&differ[0]["step"], &differ[0]["output"]), (&step.into(), &output.into()));
+    }
 }
 
 /// A web server for one file, until told to serve another.

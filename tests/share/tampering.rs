@@ -133,7 +133,7 @@ fn a_manifest_that_links_a_wrong_bundle() {
 }
 
 /// A bundle with one output changed, signed anew.
-fn sealed(space: &Space, all: &[Block], change: impl Fn(&mut Bundle)) -> Vec<Block> {
+pub fn sealed(space: &Space, all: &[Block], change: impl Fn(&mut Bundle)) -> Vec<Block> {
     let mut bundle = Bundle::from_bytes(&all[1].bytes).unwrap();
     change(&mut bundle);
     let mut all = all.to_vec();
@@ -170,6 +170,38 @@ fn absurd_lengths() {
         bundle.steps.get_mut("answer").unwrap().outputs.get_mut("answers.json").unwrap().length += 1;
     });
     there.refuses(&write_car(&longer), &["bytes long"]);
+}
+
+#[test]
+fn addresses_of_other_bytes() {
+    let (space, _, file) = published("tiny.toml");
+    let (all, there) = (blocks(&file), Space::new());
+    // A short output is one block with its own digest, so its link can be checked without it.
+    let other = car::cid_raw(&pipe_store::Digest::of(b"other"));
+    let linked = sealed(&space, &all, |bundle| {
+        let output = bundle.steps.get_mut("answer").unwrap().outputs.get_mut("answers.json").unwrap();
+        output.link = Some(other);
+    });
+    there.refuses(&write_car(&linked), &["answer/answers.json", &other.to_string()]);
+    // A long one is put together first: a sound file of the right length, and not the bytes that are named.
+    let zeros = vec![0; 1 << 20];
+    let tree = unixfs::tree(&zeros.repeat(2));
+    let mut named = None;
+    let mut long = sealed(&space, &all, |bundle| {
+        bundle.version = 2;
+        let output = bundle.steps.get_mut("answer").unwrap().outputs.get_mut("trace.safetensors").unwrap();
+        (output.length, output.link) = (2 << 20, Some(tree.root));
+    });
+    for block in &all[2..] {
+        let sealed = Bundle::from_bytes(&long[1].bytes).unwrap();
+        let digest = sealed.steps["answer"].outputs["trace.safetensors"].digest;
+        named = named.or((block.cid == car::cid_raw(&digest)).then_some(digest));
+    }
+    let named = named.unwrap();
+    long.retain(|block| block.cid != car::cid_raw(&named));
+    long.extend(tree.nodes.iter().map(|(cid, bytes)| Block { cid: *cid, bytes: bytes.clone() }));
+    long.push(Block { cid: car::cid_raw(&pipe_store::Digest::of(&zeros)), bytes: zeros });
+    there.refuses(&write_car(&long), &[&tree.root.to_string(), &named.to_string(), "hash to"]);
 }
 
 /// A cycle cannot be hashed, so one that is claimed has a block under a name that is not its own.

@@ -1,10 +1,10 @@
 //! The check of a recorded `infer` step: everything it left, derived again from the weights, the prompts and its
 //! tokens, in one pass.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use pipe_kernels::PackedModel;
-use pipe_store::{Artifact, Object};
+use pipe_store::{Artifact, Digest, Object};
 use safetensors::{Dtype, SafeTensors};
 
 use super::generate::Generated;
@@ -30,12 +30,41 @@ struct Left {
     probes: Option<Object>,
 }
 
-/// Checks what an `infer` step left. Whatever is not as the model says is a difference; an error is what kept the
+/// Which prompts are computed again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sample {
+    All,
+    /// So many, drawn by a seed.
+    Of {
+        count: usize,
+        seed: Digest,
+    },
+}
+
+impl Sample {
+    /// Of so many prompts those with the smallest digests of seed and number.
+    fn draw(&self, prompts: usize) -> BTreeSet<usize> {
+        match self {
+            Sample::All => (0..prompts).collect(),
+            Sample::Of { count, seed } => {
+                let rank =
+                    |prompt: &usize| Digest::of(&[&seed.0[..], &(*prompt as u64).to_le_bytes()].concat());
+                let mut ranked: Vec<usize> = (0..prompts).collect();
+                ranked.sort_by_key(rank);
+                ranked.into_iter().take(*count).collect()
+            }
+        }
+    }
+}
+
+/// Checks what an `infer` step left. Of prompts that are not in the sample nothing is computed: what follows from
+/// their tokens and numbers is checked, these are not. Whatever is not as the model says is a difference; an error is what kept the
 /// check from being made.
 pub fn verify(
     op: &Infer,
     inputs: &Inputs,
     outputs: &Outputs,
+    sample: &Sample,
     world: &World<'_>,
     progress: &(dyn Fn(Progress) + Sync),
 ) -> Result<Verified, OpError> {
@@ -50,11 +79,12 @@ pub fn verify(
         likelihood: op.log_likelihood.then(|| open(LIKELIHOOD, outputs, world)).transpose()?,
         probes: (!op.probes.is_empty()).then(|| open(PROBES, outputs, world)).transpose()?,
     };
-    let step = Step { op, tokens: &tokens, packed: &packed, model: &model, outputs, world };
+    let chosen = sample.draw(tokens.prompts.len());
+    let step = Step { op, tokens: &tokens, packed: &packed, model: &model, outputs, chosen: &chosen, world };
     match step.check(&left, progress)? {
         Ok(verified) => Ok(verified),
         Err(unreadable) => Ok(Verified {
-            prompts: tokens.prompts.len(),
+            prompts: chosen.len(),
             differences: vec![of_step(&tokens, unreadable)],
             ..Verified::default()
         }),
@@ -78,6 +108,8 @@ struct Step<'a> {
     packed: &'a PackedModel<'a>,
     model: &'a Model,
     outputs: &'a Outputs,
+    /// The prompts that are computed again.
+    chosen: &'a BTreeSet<usize>,
     world: &'a World<'a>,
 }
 
@@ -143,7 +175,8 @@ impl Step<'_> {
             progress: &tell,
         };
         let mut probes = super::probes(self.op, self.tokens, self.packed, self.world)?;
-        let verified = verify::verify_probed(&check, &claims, &mut probes);
+        let verified =
+            verify::verify_probed(&check, &claims, &|prompt| self.chosen.contains(&prompt), &mut probes);
         let mut verified = verified.map_err(|e| match e {
             VerifyError::Store(e) => OpError::from(e),
             VerifyError::Compute(e) => OpError::from(e),
@@ -168,7 +201,12 @@ impl Step<'_> {
         found: &Object,
         claims: &[Claim<'_>],
     ) -> Result<Option<Difference>, OpError> {
-        let mismatch = probes.compare(found, self.op.spec.id()).map_err(|e| OpError::input(PROBES, e))?;
+        let spec = self.op.spec.id();
+        let mismatch = match self.chosen.len() == claims.len() {
+            true => probes.compare(found, spec),
+            false => probes.compare_some(found, self.chosen),
+        };
+        let mismatch = mismatch.map_err(|e| OpError::input(PROBES, e))?;
         Ok(mismatch.map(|mismatch| match mismatch {
             Mismatch::File { at, expected, found } => {
                 let found = format!("{found} bytes, others from {at} on");

@@ -76,6 +76,7 @@ pub struct Check<'a> {
 /// What was checked, and what differs.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Verified {
+    /// Chosen.
     pub prompts: usize,
     /// Positions computed again.
     pub positions: usize,
@@ -109,25 +110,29 @@ struct Active<'a> {
 /// Checks every claim about prompts against the trace, the model and the rule. A machine that cannot compute is
 /// an error; whatever is not as claimed is a difference.
 pub fn verify(check: &Check<'_>, claims: &[Claim<'_>]) -> Result<Verified, VerifyError> {
-    verify_probed(check, claims, &mut Collector::none())
+    verify_probed(check, claims, &|_| true, &mut Collector::none())
 }
 
-/// [`verify`], with probes that see what is computed again. They have seen all of it where nothing differs.
+/// [`verify`] of the chosen prompts, with probes that see what is computed again. They have seen all of these prompts
+/// where nothing differs.
 pub fn verify_probed(
     check: &Check<'_>,
     claims: &[Claim<'_>],
+    chosen: &dyn Fn(usize) -> bool,
     probes: &mut Collector,
 ) -> Result<Verified, VerifyError> {
     check.sampler.check()?;
     let layout = Layout::new(check.trace.level, &check.model.geometry);
     if let Some(difference) = of_the_file(check, &layout, claims) {
         let differences = vec![difference];
-        return Ok(Verified { prompts: claims.len(), differences, ..Verified::default() });
+        return Ok(Verified { differences, ..Verified::default() });
     }
     let look = Look::new(check, &layout, claims);
-    let mut verified = Verified { prompts: claims.len(), ..Verified::default() };
+    let mut verified = Verified::default();
     let mut waiting: VecDeque<Active<'_>> = VecDeque::new();
-    for (index, claim) in claims.iter().enumerate() {
+    for (index, claim) in claims.iter().enumerate().filter(|(index, _)| chosen(*index)) {
+        verified.prompts += 1;
+        verified.tokens += claim.generated.len();
         let tokens = feed(check, &look, index, claim);
         if !tokens.is_empty() {
             waiting.push_back(Active { index, tokens, cache: KvCache::new(&check.model.geometry), claim });
@@ -148,7 +153,6 @@ pub fn verify_probed(
         (check.progress)(verified.positions, total);
     }
     verified.digests = verified.positions * layout.blocks.len();
-    verified.tokens = claims.iter().map(|claim| claim.generated.len()).sum();
     verified.differences = look.finish()?;
     Ok(verified)
 }
