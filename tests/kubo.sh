@@ -75,7 +75,7 @@ sed -i 's/max_tokens = 24/max_tokens = 200\nstop = false\ntrace = "full"/' "$wor
 here() { pipe --store "$work/here/store" "$@"; }
 there() { pipe --store "$work/there/store" "$@"; }
 here run "$work/here/tiny.toml" > /dev/null
-# Which program: times are of a debug build, which computes hashes as fast as any other.
+# The times below are this program's.
 echo "the program is a debug build"
 started=$(date +%s%N)
 cid=$(here publish --ipfs "$node" --output "$work/here.car")

@@ -57,9 +57,9 @@ fn a_lie_about_a_drawn_prompt_is_found() {
         space.forge(&cid, "answer", &[(name, &flip)])
     };
     let mut drawn = BTreeSet::new();
-    for prompt in 0..5 {
+    for (prompt, length) in LENGTHS.into_iter().enumerate() {
         // The last token of the prompt is the first in which it is not like the others.
-        let digest = read.prompts[prompt].digest(LENGTHS[prompt] as usize, 1).unwrap();
+        let digest = read.prompts[prompt].digest(length as usize, 1).unwrap();
         let at = trace.windows(32).position(|window| window == digest.0).unwrap();
         let value = file.tensor(&format!("{prompt}/some/layer.01/down")).unwrap().data();
         let traced = forge("trace.safetensors", at);
