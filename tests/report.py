@@ -14,15 +14,16 @@ import tempfile
 WIDTHS = [390, 1280]
 MOST_BYTES = 2_000_000
 
-# What a page says of itself, as a list of faults.
-LOOK = """(() => {
+# What a page says of itself in a window of some width, as a list of faults. The width is told, not asked for: a phone's
+# `innerWidth` grows with what is too wide.
+LOOK = """(width => {
   const faults = [];
   const root = document.documentElement;
-  if (root.scrollWidth > innerWidth) {
-    const wide = [...document.querySelectorAll('body *')].filter(e => e.getBoundingClientRect().right > innerWidth + 1
-      && !e.ownerSVGElement
+  if (root.scrollWidth > width) {
+    const wide = [...document.querySelectorAll('body *')].filter(e => e.getBoundingClientRect().right > width + 1
+      && !e.ownerSVGElement && !e.closest('.scroll')
       && getComputedStyle(e.parentElement).overflowX === 'visible');
-    faults.push(`overflow: ${root.scrollWidth} px of ${innerWidth}, by ` + wide.slice(0, 3).map(e => e.outerHTML.slice(0, 120)));
+    faults.push(`overflow: ${root.scrollWidth} px of ${width}, by ` + wide.slice(0, 3).map(e => e.outerHTML.slice(0, 120)));
   }
   for (const svg of document.querySelectorAll('svg')) {
     const view = svg.viewBox.baseVal;
@@ -43,7 +44,7 @@ LOOK = """(() => {
   for (const link of document.querySelectorAll('nav a'))
     if (!document.querySelector(link.getAttribute('href'))) faults.push(`no section ${link.getAttribute('href')}`);
   return faults.slice(0, 12);
-})()"""
+})"""
 
 
 class Browser:
@@ -114,9 +115,9 @@ def look(browser, page, width, scheme, folder):
     browser.wait("Page.loadEventFired")
     # All of it, hidden parts as well.
     browser.value("document.querySelectorAll('details').forEach(d => d.open = true)")
-    faults = browser.value(LOOK)
+    faults = browser.value(f"{LOOK}({width})")
     browser.value("document.querySelectorAll('details').forEach(d => d.open = false)")
-    faults += browser.value(LOOK)
+    faults += browser.value(f"{LOOK}({width})")
     for event in browser.events:
         name, params = event.get("method"), event.get("params", {})
         if name in ("Runtime.consoleAPICalled", "Runtime.exceptionThrown", "Log.entryAdded"):
@@ -152,7 +153,7 @@ def main():
             browser.ask("Emulation.setDeviceMetricsOverride", width=720, height=1050, deviceScaleFactor=1, mobile=False)
             shot = browser.ask("Page.captureScreenshot", format="png", captureBeyondViewport=True)["data"]
             (folder / f"{page.stem}-paper.png").write_bytes(base64.b64decode(shot))
-            faults += [f"paper: {fault}" for fault in browser.value(LOOK) if not fault.startswith("label of")]
+            faults += [f"paper: {fault}" for fault in browser.value(f"{LOOK}(720)") if not fault.startswith("label of")]
             paper = browser.ask("Page.printToPDF", printBackground=True, preferCSSPageSize=True)["data"]
             (folder / f"{page.stem}.pdf").write_bytes(base64.b64decode(paper))
         finally:

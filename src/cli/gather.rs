@@ -1,6 +1,6 @@
 //! What a report shows of a run, gathered from the store. What is not here becomes a remark, not a failure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use pipe_store::{Digest, Store, StoreError};
@@ -12,9 +12,9 @@ use crate::bundle::{Bundle, car};
 use crate::inside::Introspection;
 use crate::ops::introspect::INTROSPECTION;
 use crate::ops::{ANSWERS, Answers, SCORES, Tokens, checksum};
-use crate::pipeline::CanonicalOp;
+use crate::pipeline::{CanonicalOp, CanonicalStep};
 use crate::report::{AnswerCard, ChecksumCard, Output, Report, RunCard, Step};
-use crate::run::RunBody;
+use crate::run::{RunBody, StepBody};
 use crate::score::{Scores, Three};
 
 /// Runs that are searched for what a step took when it was computed.
@@ -215,17 +215,19 @@ impl Gather<'_> {
     fn steps(&self) -> Result<Vec<Step>, CliError> {
         let run = self.found.run.as_ref();
         let body = run.map(|(_, body)| body);
-        let told = |name: &str| body.and_then(|body| body.steps.iter().find(|step| step.name == name));
+        let told: BTreeMap<&str, &StepBody> =
+            body.iter().flat_map(|body| &body.steps).map(|step| (step.name.as_str(), step)).collect();
         let Some(bundle) = self.bundle() else {
             return body.iter().flat_map(|body| &body.steps).map(|told| self.without_bundle(told)).collect();
         };
         let mut took = self.took(bundle, run.map(|(entry, _)| entry.started_ms))?;
+        let asked: BTreeMap<&str, &CanonicalStep> =
+            bundle.pipeline.steps.iter().map(|step| (step.name.as_str(), step)).collect();
         let mut steps = Vec::with_capacity(bundle.steps.len());
         for (name, sealed) in &bundle.steps {
-            let told = told(name);
-            let inputs = bundle.pipeline.steps.iter().find(|step| step.name == *name);
-            let mut inputs: Vec<String> =
-                inputs.iter().flat_map(|step| &step.inputs).map(|input| input.step.clone()).collect();
+            let told = told.get(name.as_str());
+            let inputs = asked.get(name.as_str()).into_iter().flat_map(|step| &step.inputs);
+            let mut inputs: Vec<String> = inputs.map(|input| input.step.clone()).collect();
             inputs.sort();
             inputs.dedup();
             let output = |(name, o): (&String, &crate::bundle::SealedOutput)| Output {
@@ -250,7 +252,7 @@ impl Gather<'_> {
         Ok(steps)
     }
 
-    fn without_bundle(&self, told: &crate::run::StepBody) -> Result<Step, CliError> {
+    fn without_bundle(&self, told: &StepBody) -> Result<Step, CliError> {
         let made = matches!(told.outcome.as_str(), "hit" | "ran");
         let record = match told.key.filter(|_| made) {
             Some(key) => self.store.record(&key)?,
@@ -275,9 +277,10 @@ impl Gather<'_> {
 
     /// What each step took when it last ran, up to a time, by its key.
     fn took(&self, bundle: &Bundle, until: Option<u64>) -> Result<BTreeMap<Digest, u64>, CliError> {
-        let mut took = BTreeMap::new();
+        let (mut took, keys) =
+            (BTreeMap::new(), bundle.steps.values().map(|s| s.key).collect::<BTreeSet<_>>());
         for entry in self.store.runs(SEARCHED)? {
-            if took.len() == bundle.steps.len() {
+            if took.len() == keys.len() {
                 break;
             }
             if until.is_some_and(|until| entry.started_ms > until) {
@@ -285,7 +288,7 @@ impl Gather<'_> {
             }
             let Ok(body) = serde_json::from_str::<RunBody>(&entry.body) else { continue };
             for step in body.steps.iter().filter(|step| step.outcome == "ran") {
-                if let Some(key) = step.key.filter(|key| bundle.steps.values().any(|s| s.key == *key)) {
+                if let Some(key) = step.key.filter(|key| keys.contains(key)) {
                     took.entry(key).or_insert(step.wall_ms);
                 }
             }

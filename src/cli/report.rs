@@ -48,7 +48,7 @@ pub fn main(args: Args, context: &Context) -> Result<Exit, CliError> {
         report.versions = Some(versions(path, &report)?);
     }
     report.missing.iter().for_each(|text| context.out.note(text));
-    if report.inside.is_none() {
+    if report.inside.is_none() && report.answer.is_some() {
         context.out.note("this run did not look inside the model; an `introspect` step does");
     }
     let html = report::html(&report);

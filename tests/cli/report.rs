@@ -211,6 +211,37 @@ fn a_card_of_the_model_goes_onto_the_page() {
 }
 
 #[test]
+fn a_failed_check_is_not_to_be_overlooked() {
+    let space = Space::new();
+    space.pipe(&["run", "tiny-inside.toml"]).ok();
+    let found = space.pipe(&["show", "--output", "inside/introspection.json"]).ok();
+    let mut found: pipe::inside::Introspection = serde_json::from_str(&found).unwrap();
+    let mut inside = found.prompts.remove(0);
+    inside.checks[2].passed = false;
+    inside.checks[2].evidence = "layer 1, head 2, position 9 <looks> ahead".into();
+    let report = pipe::report::Report {
+        pipeline: "broken".into(),
+        cid: None,
+        run: None,
+        steps: vec![],
+        answer: None,
+        others: vec![],
+        inside: Some(("inside".into(), inside)),
+        scores: vec![],
+        scores_of_all: vec![],
+        checksum: None,
+        versions: None,
+        missing: vec![],
+    };
+    let html = pipe::report::html(&report);
+    self_contained(&html);
+    for part in ["7 of 8", "1 of 8 failed: do not trust this page", "position 9 &lt;looks&gt; ahead"] {
+        assert!(html.contains(part), "no {part}");
+    }
+    assert_eq!(html.matches("class=\"check bad\"").count(), 1);
+}
+
+#[test]
 fn show_tells_the_main_of_it() {
     let space = Space::new();
     space.pipe(&["run", "tiny-inside.toml"]).ok();
