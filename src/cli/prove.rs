@@ -16,7 +16,7 @@ use crate::pipeline::CanonicalOp;
 /// Prove that a part of an answer's inside belongs to its checksum
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  pipe prove --list                                       what can be proved of the last run\n  pipe prove --list answer/introspection                  what begins so\n  pipe prove 01a2 answer/trace.safetensors/0/12/layer.05/ffn.residual > proof.json\n  pipe check-proof proof.json"
+    after_help = "Examples:\n  pipe prove --list                                       what can be proved of the last run\n  pipe prove --list inside/                               what begins so\n  pipe prove 01a2 answer/trace.safetensors/0/12/layer.05/ffn.residual > proof.json\n  pipe check-proof proof.json"
 )]
 pub struct ProveArgs {
     /// A run's id or a bundle's CID, and the part; with one argument, a part of the last run
