@@ -26,6 +26,8 @@ pub const RAW: u64 = 0x55;
 pub const DAG_CBOR: u64 = 0x71;
 /// Codec of files that other programs made; taken as bytes.
 pub const DAG_PB: u64 = 0x70;
+/// Blocks longer than this are hashed by several threads.
+const PARALLEL_MIN: usize = 1 << 20;
 const SHA2_256: u64 = 0x12;
 const BLAKE3: u64 = 0x1e;
 
@@ -89,6 +91,9 @@ impl Check {
     fn update(&mut self, bytes: &[u8]) {
         match self {
             Check::Sha256(h) => h.update(bytes),
+            Check::Blake3(h) if bytes.len() > PARALLEL_MIN => {
+                h.update_rayon(bytes);
+            }
             Check::Blake3(h) => {
                 h.update(bytes);
             }

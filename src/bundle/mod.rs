@@ -17,7 +17,7 @@ use crate::plan;
 use crate::run::Run;
 
 pub use blocks::Blocks;
-pub use transport::{Arrived, Imported, Parcel, TransportError, export, import, import_blocks};
+pub use transport::{Arrived, Imported, Parcel, TransportError, export, import};
 
 /// First field of every bundle; a change of its shape changes the version.
 pub const KIND: &str = "pipe/bundle";

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
 
 use cid::Cid;
-use pipe_store::{Digest, Object, Staged, Store, StoreError};
+use pipe_store::{Digest, Object, Store, StoreError};
 
-use super::blocks::Blocks;
+use super::blocks::{Blocks, Content};
 use super::{Bundle, BundleError, car, unixfs};
 
 /// What came in.
@@ -170,17 +170,17 @@ pub fn export(
 pub struct Arrived {
     pub cid: Cid,
     pub bundle: Bundle,
-    contents: BTreeMap<Digest, Staged>,
+    contents: BTreeMap<Digest, Content>,
 }
 
 impl Arrived {
     /// The bundle under this address, every block of it checked; None if the blocks have no such bundle. `files` are
-    /// addresses of bytes that it names by digest only.
+    /// addresses of bytes that it names by digest only. What is to be kept is staged; without a store nothing is.
     pub fn find(
         cid: &Cid,
         blocks: &Blocks,
         files: &BTreeMap<Digest, Cid>,
-        store: &Store,
+        stage: Option<&Store>,
     ) -> Result<Option<Arrived>, TransportError> {
         let Some(bytes) = blocks.take(cid, car::SECTION_LIMIT)? else { return Ok(None) };
         let bundle = Bundle::from_bytes(&bytes)?;
@@ -192,7 +192,7 @@ impl Arrived {
                 [output.link, files.get(&output.digest).copied(), Some(plain)].into_iter().flatten();
             if let Some(root) = roots.find(|root| blocks.has(root) && !contents.contains_key(&output.digest))
             {
-                let content = blocks.content(&root, &output.digest, output.length, store)?;
+                let content = blocks.content(&root, &output.digest, output.length, stage)?;
                 contents.extend(content.map(|content| (output.digest, content)));
             }
         }
@@ -201,12 +201,12 @@ impl Arrived {
 
     /// A root that is the address of a content. No list says of which: among those of the bundle that are not here
     /// yet, the one it has the bytes of.
-    fn content(&mut self, root: &Cid, blocks: &Blocks, store: &Store) -> Result<(), TransportError> {
+    fn content(&mut self, root: &Cid, blocks: &Blocks, stage: Option<&Store>) -> Result<(), TransportError> {
         for (_, _, output) in self.bundle.outputs() {
             if self.contents.contains_key(&output.digest) {
                 continue;
             }
-            match blocks.content(root, &output.digest, output.length, store) {
+            match blocks.content(root, &output.digest, output.length, stage) {
                 Ok(None) => break,
                 Ok(Some(content)) => {
                     self.contents.insert(output.digest, content);
@@ -217,6 +217,27 @@ impl Arrived {
             }
         }
         Err(TransportError::Stray { cid: *root })
+    }
+
+    /// The bundle that is the first root.
+    pub fn rooted(blocks: &Blocks, stage: Option<&Store>) -> Result<Arrived, TransportError> {
+        let root = blocks.roots[0];
+        Arrived::find(&root, blocks, &BTreeMap::new(), stage)?.ok_or(TransportError::NoRoot { root })
+    }
+
+    /// The other roots too; then no block is left that belongs to nothing.
+    pub fn others(&mut self, blocks: &Blocks, stage: Option<&Store>) -> Result<(), TransportError> {
+        for other in &blocks.roots[1..] {
+            if !blocks.taken(other) {
+                self.content(other, blocks, stage)?;
+            }
+        }
+        blocks.all_taken()
+    }
+
+    /// Digest and length of every output that came.
+    pub fn carried(&self) -> BTreeMap<Digest, u64> {
+        self.contents.iter().map(|(digest, content)| (*digest, content.length)).collect()
     }
 
     /// The first linked output that neither came nor is in the store.
@@ -235,7 +256,7 @@ impl Arrived {
     /// Keep it through every gc. The linked outputs that the store does not have.
     pub fn keep(self, label: &str, store: &Store) -> Result<(Bundle, Vec<Digest>), StoreError> {
         let came: Vec<Digest> = self.contents.keys().copied().collect();
-        for staged in self.contents.into_values() {
+        for staged in self.contents.into_values().filter_map(|content| content.staged) {
             staged.commit()?;
         }
         let digest = store.put(&self.bundle.to_bytes())?;
@@ -257,21 +278,10 @@ impl Arrived {
 /// Read a CAR made by [`export`]. Everything is checked before anything is kept: every block against its CID,
 /// the root as a bundle, every other block as part of something the bundle names.
 pub fn import(reader: impl Read, store: &Store) -> Result<Imported, TransportError> {
-    import_blocks(&Blocks::read(reader, store)?, store)
-}
-
-/// As [`import`], of a CAR that was read.
-pub fn import_blocks(blocks: &Blocks, store: &Store) -> Result<Imported, TransportError> {
-    let root = blocks.roots[0];
-    let none = BTreeMap::new();
-    let arrived = Arrived::find(&root, blocks, &none, store)?;
-    let mut arrived = arrived.ok_or(TransportError::NoRoot { root })?;
-    for other in &blocks.roots[1..] {
-        if !blocks.taken(other) {
-            arrived.content(other, blocks, store)?;
-        }
-    }
-    blocks.all_taken()?;
+    let blocks = Blocks::read(reader, store)?;
+    let mut arrived = Arrived::rooted(&blocks, Some(store))?;
+    arrived.others(&blocks, Some(store))?;
+    let cid = arrived.cid;
     let (bundle, missing) = arrived.keep("imported", store)?;
-    Ok(Imported { cid: root, bundle, blocks: blocks.len(), missing })
+    Ok(Imported { cid, bundle, blocks: blocks.len(), missing })
 }

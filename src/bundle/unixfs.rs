@@ -27,7 +27,7 @@ struct Child {
 }
 
 /// Gives a verified block, at most as long as it is told; None if there is none.
-pub type Get<'a, E> = dyn FnMut(&Cid, u64) -> Result<Option<Vec<u8>>, E> + 'a;
+pub type Get<'a, B, E> = dyn FnMut(&Cid, u64) -> Result<Option<B>, E> + 'a;
 
 /// The address of a content, with the blocks of its nodes, children before parents; none for a content that is one
 /// block. Leaves are slices of the content: [`leaves`].
@@ -86,20 +86,20 @@ pub fn leaves(content: &[u8]) -> impl Iterator<Item = (Cid, &[u8])> {
 
 /// Write the content of `length` bytes that has this address. Any other layout than ours is refused, so a DAG that is
 /// too deep, too wide, or repeats itself ends where it differs.
-pub fn assemble<E: std::error::Error + 'static>(
+pub fn assemble<B: AsRef<[u8]>, E: std::error::Error + 'static>(
     root: &Cid,
     length: u64,
-    get: &mut Get<'_, E>,
+    get: &mut Get<'_, B, E>,
     out: &mut dyn Write,
 ) -> Result<(), UnixfsError<E>> {
     walk(root, length, get, out).map(|_| ())
 }
 
 /// Returns the bytes of all blocks below.
-fn walk<E: std::error::Error + 'static>(
+fn walk<B: AsRef<[u8]>, E: std::error::Error + 'static>(
     cid: &Cid,
     length: u64,
-    get: &mut Get<'_, E>,
+    get: &mut Get<'_, B, E>,
     out: &mut dyn Write,
 ) -> Result<u64, UnixfsError<E>> {
     let leaf = length <= LEAF_MAX;
@@ -108,15 +108,16 @@ fn walk<E: std::error::Error + 'static>(
     }
     let limit = if leaf { LEAF_MAX } else { NODE_MAX };
     let block = get(cid, limit).map_err(UnixfsError::Source)?.ok_or(UnixfsError::Missing { cid: *cid })?;
+    let block = block.as_ref();
     let found = block.len() as u64;
     if leaf {
         if found != length {
             return Err(UnixfsError::Leaf { cid: *cid, found, expected: length });
         }
-        out.write_all(&block).map_err(UnixfsError::Write)?;
+        out.write_all(block).map_err(UnixfsError::Write)?;
         return Ok(found);
     }
-    let links = links(&block).ok_or(UnixfsError::Node { cid: *cid, why: "it is not dag-pb" })?;
+    let links = links(block).ok_or(UnixfsError::Node { cid: *cid, why: "it is not dag-pb" })?;
     // What one child holds: the largest full tree that is shorter than the whole.
     let mut full = LEAF_MAX;
     while full.saturating_mul(WIDTH) < length {
@@ -139,11 +140,11 @@ fn walk<E: std::error::Error + 'static>(
 }
 
 /// A child that stands where a full one holds `full` bytes: a last child may have one leaf and yet be a node.
-fn descend<E: std::error::Error + 'static>(
+fn descend<B: AsRef<[u8]>, E: std::error::Error + 'static>(
     cid: &Cid,
     content: u64,
     full: u64,
-    get: &mut Get<'_, E>,
+    get: &mut Get<'_, B, E>,
     out: &mut dyn Write,
 ) -> Result<u64, UnixfsError<E>> {
     if full == LEAF_MAX || content > full / WIDTH {
@@ -151,8 +152,9 @@ fn descend<E: std::error::Error + 'static>(
     }
     // One child only: the tree below is as high, but not as long.
     let block = get(cid, NODE_MAX).map_err(UnixfsError::Source)?.ok_or(UnixfsError::Missing { cid: *cid })?;
+    let block = block.as_ref();
     let why = "it is not the only child's parent";
-    let [only] = links(&block).unwrap_or_default()[..] else {
+    let [only] = links(block).unwrap_or_default()[..] else {
         return Err(UnixfsError::Node { cid: *cid, why });
     };
     let blocks = descend(&only, content, full / WIDTH, get, out)?;

@@ -1,5 +1,6 @@
 //! Where the IPFS node is, and how a user names a published result: a CID, a CAR file or a run.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
@@ -104,6 +105,8 @@ pub struct Located {
     /// Entries of the chain that were checked.
     pub entries: usize,
     pub from: String,
+    /// Digest and length of what came with it and was checked; empty where that is in the store.
+    pub carried: BTreeMap<Digest, u64>,
 }
 
 impl Located {
@@ -143,6 +146,14 @@ impl OriginArgs {
         from_store(found, &wanted, store)
     }
 
+    /// Check a CAR file and keep nothing of it.
+    pub fn check(&self, path: &str, store: &Store) -> Result<Located, CliError> {
+        let (file, wanted) = open_car(path, &self.wanted()?)?;
+        let checked = publish::check(&file, &wanted, store).map_err(|e| disbelieved(path, e))?;
+        let publish::Checked { manifest, bundle_cid: cid, bundle, entries, carried } = checked;
+        Ok(Located { manifest, cid, bundle, entries, from: path.to_owned(), carried })
+    }
+
     fn ask(&self, cid: &Cid, wanted: &Wanted, store: &Store) -> Result<Located, CliError> {
         let mut origins = Vec::new();
         let absent = match self.node.node(None)? {
@@ -166,18 +177,24 @@ impl OriginArgs {
 }
 
 fn from_car(path: &str, wanted: &Wanted, store: &Store) -> Result<Located, CliError> {
+    let (file, wanted) = open_car(path, wanted)?;
+    let received = publish::receive(BufReader::new(file), &wanted, store);
+    Ok(located(received.map_err(|e| disbelieved(path, e))?, path.to_owned()))
+}
+
+fn open_car(path: &str, wanted: &Wanted) -> Result<(File, Wanted), CliError> {
     let file = File::open(path).map_err(|e| CliError::new(Exit::Usage, format!("{path}: {e}")))?;
-    let wanted = Wanted { whole: true, ..wanted.clone() };
-    let received = publish::receive(BufReader::new(file), &wanted, store).map_err(|e: ReceiveError| {
-        CliError::new(Exit::Step, format!("{path}: {e}")).hint("nothing of it was taken as true")
-    })?;
-    Ok(located(received, path.to_owned()))
+    Ok((file, Wanted { whole: true, ..wanted.clone() }))
+}
+
+fn disbelieved(path: &str, e: ReceiveError) -> CliError {
+    CliError::new(Exit::Step, format!("{path}: {e}")).hint("nothing of it was taken as true")
 }
 
 fn located(received: publish::Received, from: String) -> Located {
     let manifest = received.manifest.map(|manifest| (received.cid, manifest));
     let (cid, bundle) = (received.bundle_cid, received.bundle);
-    Located { manifest, cid, bundle, entries: received.entries, from }
+    Located { manifest, cid, bundle, entries: received.entries, from, carried: BTreeMap::new() }
 }
 
 fn from_store(found: Found, wanted: &Wanted, store: &Store) -> Result<Located, CliError> {
@@ -200,7 +217,8 @@ fn from_store(found: Found, wanted: &Wanted, store: &Store) -> Result<Located, C
     } else if wanted.trusted.is_some() {
         return Err(CliError::new(Exit::Step, ReceiveError::Unsigned { cid }));
     }
-    Ok(Located { manifest: found.manifest, cid, bundle, entries, from: "the store".into() })
+    let from = "the store".into();
+    Ok(Located { manifest: found.manifest, cid, bundle, entries, from, carried: BTreeMap::new() })
 }
 
 fn trust(wanted: &Wanted, cid: &Cid, entry: &Manifest) -> Result<(), CliError> {

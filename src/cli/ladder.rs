@@ -82,7 +82,10 @@ impl LadderArgs {
                 return Ok(Rung::OnePass(Box::new(found), sample));
             }
         }
-        let located = self.origins.locate(name, store)?;
+        let located = match name.filter(|name| self.level == Level::Integrity && is_file(Some(name))) {
+            Some(path) => self.origins.check(path, store)?,
+            None => self.origins.locate(name, store)?,
+        };
         match self.level {
             Level::Integrity => integrity(&located, store, context).map(Rung::Done),
             Level::Full => {
@@ -122,14 +125,13 @@ fn integrity(located: &Located, store: &Store, context: &Context) -> Result<Exit
         if !objects.insert(output.digest) {
             continue;
         }
-        match store.get(&output.digest) {
-            Ok(object) if object.len() as u64 == output.length => bytes += output.length,
-            Ok(object) => {
+        let carried = located.carried.get(&output.digest).copied();
+        match carried.map_or_else(|| store.get(&output.digest).map(|object| object.len() as u64), Ok) {
+            Ok(length) if length == output.length => bytes += length,
+            Ok(length) => {
                 let message = format!(
-                    "{step}/{name} ({}) has {} bytes; the bundle says {}",
-                    output.digest,
-                    object.len(),
-                    output.length
+                    "{step}/{name} ({}) has {length} bytes; the bundle says {}",
+                    output.digest, output.length
                 );
                 return Err(CliError::new(Exit::Differ, message));
             }

@@ -14,4 +14,4 @@ pub mod verdict;
 pub use fetch::{FetchError, Origin, OriginError, fetch};
 pub use key::{KeyError, PublicKey, SecretKey, Signature};
 pub use manifest::{Claim, Link, Manifest, ManifestError};
-pub use parcel::{ReceiveError, Received, Wanted, export, receive};
+pub use parcel::{Checked, ReceiveError, Received, Wanted, check, export, receive};

@@ -1,14 +1,15 @@
 //! A manifest with its bundle and the chain before it as one CAR, out and in. Trusts no byte of what comes in.
 
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
+use std::fs::File;
+use std::io::{BufReader, Read, Write};
 
 use cid::Cid;
 use pipe_store::{Digest, Store, StoreError};
 
 use super::chain::{self, ChainError};
 use super::{Manifest, PublicKey};
-use crate::bundle::{self, Arrived, Blocks, Bundle, Parcel, TransportError, car};
+use crate::bundle::{Arrived, Blocks, Bundle, Parcel, TransportError, car};
 
 /// The longest manifest.
 pub(super) const MANIFEST_MAX: u64 = 1 << 20;
@@ -95,6 +96,75 @@ pub(super) fn receive_blocks(
     wanted: &Wanted,
     store: &Store,
 ) -> Result<Received, ReceiveError> {
+    let Believed { cid, entries, newest, arrived } = believe(blocks, wanted, store, Some(store))?;
+    let label = if entries.is_empty() { "imported".into() } else { format!("imported with {cid}") };
+    let mut kept = None;
+    for (cid, found) in arrived {
+        let (bundle, missing) = found.keep(&label, store)?;
+        if cid == newest {
+            kept = Some((bundle, missing));
+        }
+    }
+    for (_, entry) in &entries {
+        chain::keep(store, entry)?;
+    }
+    let (bundle, missing) = kept.expect("BUG: looked for above");
+    let (count, blocks) = (entries.len(), blocks.len());
+    let manifest = entries.into_iter().next().map(|(_, manifest)| manifest);
+    Ok(Received { cid, manifest, bundle_cid: newest, bundle, entries: count, blocks, missing })
+}
+
+/// A manifest or a bundle that was checked and is kept nowhere.
+#[derive(Clone, Debug)]
+pub struct Checked {
+    /// None where a bundle came by itself.
+    pub manifest: Option<(Cid, Manifest)>,
+    pub bundle_cid: Cid,
+    pub bundle: Bundle,
+    /// Entries of the chain that came with it, itself included.
+    pub entries: usize,
+    /// Digest and length of what came with the bundle.
+    pub carried: BTreeMap<Digest, u64>,
+}
+
+/// As [`receive`], of a CAR file, and nothing is kept. The store is asked for what did not come.
+pub fn check(file: &File, wanted: &Wanted, store: &Store) -> Result<Checked, ReceiveError> {
+    let checked = |blocks: &Blocks| -> Result<Checked, ReceiveError> {
+        let Believed { entries, newest, mut arrived, .. } = believe(blocks, wanted, store, None)?;
+        let found = arrived.remove(&newest).expect("BUG: looked for above");
+        let (carried, bundle, count) = (found.carried(), found.bundle, entries.len());
+        Ok(Checked {
+            manifest: entries.into_iter().next(),
+            bundle_cid: newest,
+            bundle,
+            entries: count,
+            carried,
+        })
+    };
+    match Blocks::locate(file)? {
+        Some(located) => located.check(checked)?,
+        None => checked(&Blocks::read(BufReader::new(file), store)?),
+    }
+}
+
+/// What is to be believed of a CAR; nothing of it is kept yet.
+struct Believed {
+    /// The first root.
+    cid: Cid,
+    /// Of a manifest's chain, newest first.
+    entries: Vec<(Cid, Manifest)>,
+    /// The bundle that was asked for.
+    newest: Cid,
+    arrived: BTreeMap<Cid, Arrived>,
+}
+
+/// Check everything; `stage` it where it is to be kept.
+fn believe(
+    blocks: &Blocks,
+    wanted: &Wanted,
+    store: &Store,
+    stage: Option<&Store>,
+) -> Result<Believed, ReceiveError> {
     let root = blocks.roots[0];
     if let Some(wanted) = wanted.cid.filter(|wanted| *wanted != root) {
         return Err(ReceiveError::Other { wanted, given: root });
@@ -109,12 +179,13 @@ pub(super) fn receive_blocks(
         if wanted.trusted.is_some() {
             return Err(ReceiveError::Unsigned { cid: root });
         }
-        if let (true, Some(found)) = (wanted.whole, Arrived::find(&root, blocks, &BTreeMap::new(), store)?) {
+        let mut found = Arrived::rooted(blocks, stage)?;
+        if wanted.whole {
             complete(&found, store)?;
         }
-        let bundle::Imported { cid, bundle, blocks, missing } = bundle::import_blocks(blocks, store)?;
-        let manifest = None;
-        return Ok(Received { cid, manifest, bundle_cid: cid, bundle, entries: 0, blocks, missing });
+        found.others(blocks, stage)?;
+        let arrived = BTreeMap::from([(root, found)]);
+        return Ok(Believed { cid: root, entries: Vec::new(), newest: root, arrived });
     }
     let entries = entries(root, blocks)?;
     if let Some(trusted) = &wanted.trusted
@@ -129,38 +200,18 @@ pub(super) fn receive_blocks(
         let wrong =
             |source| ReceiveError::WrongBundle { manifest: *manifest, bundle, source: Box::new(source) };
         if !arrived.contains_key(&bundle)
-            && let Some(found) = Arrived::find(&bundle, blocks, &entry.files, store).map_err(wrong)?
+            && let Some(found) = Arrived::find(&bundle, blocks, &entry.files, stage).map_err(wrong)?
         {
             arrived.insert(bundle, found);
         }
     }
-    let first = &entries[0].1;
-    let no_bundle = ReceiveError::NoBundle { manifest: root, bundle: first.bundle };
-    let newest = arrived.get(&first.bundle).ok_or(no_bundle)?;
+    let newest = entries[0].1.bundle;
+    let found = arrived.get(&newest).ok_or(ReceiveError::NoBundle { manifest: root, bundle: newest })?;
     blocks.all_taken()?;
     if wanted.whole {
-        complete(newest, store)?;
+        complete(found, store)?;
     }
-    let mut kept = None;
-    for (cid, found) in arrived {
-        let (bundle, missing) = found.keep(&format!("imported with {root}"), store)?;
-        if cid == first.bundle {
-            kept = Some((bundle, missing));
-        }
-    }
-    for (_, entry) in &entries {
-        chain::keep(store, entry)?;
-    }
-    let (bundle, missing) = kept.expect("BUG: looked for above");
-    Ok(Received {
-        cid: root,
-        bundle_cid: first.bundle,
-        bundle,
-        entries: entries.len(),
-        blocks: blocks.len(),
-        missing,
-        manifest: Some(first.clone()),
-    })
+    Ok(Believed { cid: root, entries, newest, arrived })
 }
 
 fn complete(arrived: &Arrived, store: &Store) -> Result<(), ReceiveError> {

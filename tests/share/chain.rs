@@ -89,6 +89,9 @@ fn only_trusted_keys_are_believed_where_that_is_asked() {
 
     there.write("friends.keys", &format!("{} # a friend\n", key.trim()));
     assert!(there.pipe(&ask).ok().contains(key.trim()));
+    // Checked where it lies, and kept nowhere.
+    there.holds_nothing();
+    there.pipe(&["import", car]).ok();
     // Of what is in the store already, the same is asked.
     there.write("friends.keys", &there.pipe(&["key"]).ok());
     let again = ["reproduce", &cid.to_string(), "--ipfs", "off", "--trusted", "friends.keys"];

@@ -47,6 +47,65 @@ fn a_truncated_car() {
     }
 }
 
+/// Every command names the same one of several things that are wrong: bytes in the order of the file, then meanings.
+#[test]
+fn a_car_with_two_faults() {
+    let (_home, _, file) = published("tiny.toml");
+    let (honest, mut all, there) = (std::fs::read(&file).unwrap(), blocks(&file), Space::new());
+    let (first, last) = (all[0].clone(), all.last().unwrap().clone());
+    let start = honest.windows(first.bytes.len()).position(|w| w == first.bytes).unwrap();
+    let mut bad = honest[..honest.len() - 1].to_vec();
+    bad[start] ^= 4;
+    there.refuses(&bad, &[&first.cid.to_string(), "not those of"]);
+    all.insert(1, node(vec![0xa0]));
+    let mut bad = write_car(&all);
+    *bad.last_mut().unwrap() ^= 4;
+    there.refuses(&bad, &[&last.cid.to_string(), "not those of"]);
+}
+
+#[test]
+fn a_long_file_is_checked_in_place_and_kept_nowhere() {
+    let (space, there) = (Space::new(), Space::new());
+    let long: Vec<u8> = (0..(3 << 20) + 5u32).map(|i| (i / 251 + i * 7) as u8).collect();
+    std::fs::write(space.path("long.bin"), &long).unwrap();
+    space.write(
+        "long.toml",
+        "[pipeline]\nname = \"long\"\n[steps.long]\nop = \"file\"\npath = \"long.bin\"\n",
+    );
+    space.pipe(&["run", "long.toml"]).ok();
+    let file = there.path("long.car");
+    space.pipe(&["export", "--with-inputs", "--output", file.to_str().unwrap()]).ok();
+    let ask = ["verify", "long.car", "--level", "integrity", "--ipfs", "off", "--json"];
+    let said: serde_json::Value = serde_json::from_str(&there.pipe(&ask).ok()).unwrap();
+    assert_eq!((&said["objects"], &said["bytes"]), (&1.into(), &long.len().into()));
+    assert_eq!(said["not_carried"], serde_json::json!([]));
+    there.holds_nothing();
+    // A leaf with another bit, and one too few.
+    let all = blocks(&file);
+    let mut bad = std::fs::read(&file).unwrap();
+    let middle = bad.len() / 2;
+    bad[middle] ^= 1;
+    there.refuses(&bad, &["not those of"]);
+    let mut fewer = all.clone();
+    fewer.pop();
+    std::fs::write(&file, with_roots(&all, &fewer)).unwrap();
+    there.pipe(&ask).fails(4);
+    there.holds_nothing();
+    // By itself the bundle only names it.
+    std::fs::write(&file, write_car(&all[..1])).unwrap();
+    let said: serde_json::Value = serde_json::from_str(&there.pipe(&ask).ok()).unwrap();
+    assert_eq!((&said["objects"], said["not_carried"].as_array().unwrap().len()), (&0.into(), 1));
+    there.holds_nothing();
+}
+
+/// A CAR with the roots that an export of these blocks has: the bundle and the file's.
+fn with_roots(all: &[Block], blocks: &[Block]) -> Vec<u8> {
+    let file = all.iter().find(|block| block.cid.codec() == car::DAG_PB).unwrap().cid;
+    let mut writer = car::CarWriter::new(Vec::new(), &[all[0].cid, file]).unwrap();
+    blocks.iter().for_each(|block| writer.block(&block.cid, &block.bytes).unwrap());
+    writer.finish().unwrap()
+}
+
 #[test]
 fn a_block_that_belongs_to_nothing() {
     let (_home, _, file) = published("tiny.toml");

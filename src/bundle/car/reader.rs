@@ -2,7 +2,7 @@
 //! their CID before they are given out as a block.
 
 use std::collections::HashMap;
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Cursor, Read, Write};
 
 use cid::Cid;
 
@@ -45,8 +45,12 @@ impl<R: Read> CarReader<R> {
 
     /// Reads the header; sections may have `limit` bytes, CID included.
     pub fn with_limit(input: R, limit: u64) -> Result<Self, CarError> {
+        Self::with_buffer(BufReader::with_capacity(1 << 16, input), limit)
+    }
+
+    fn with_buffer(input: BufReader<R>, limit: u64) -> Result<Self, CarError> {
         let mut reader = CarReader {
-            input: BufReader::with_capacity(1 << 16, input),
+            input,
             offset: 0,
             limit,
             roots: Vec::new(),
@@ -218,6 +222,32 @@ impl<R: Read> CarReader<R> {
             }
         }
         Err(CarError::Varint { offset: start })
+    }
+}
+
+impl<'a> CarReader<Cursor<&'a [u8]>> {
+    /// Finds the sections of a CAR that is in memory: see [`CarReader::skip_block`].
+    pub fn locating(car: &'a [u8], limit: u64) -> Result<Self, CarError> {
+        // Little is read between two blocks.
+        Self::with_buffer(BufReader::with_capacity(1 << 8, Cursor::new(car)), limit)
+    }
+
+    /// Passes by the bytes of the section that [`CarReader::next_section`] named, all of them there and NOT compared
+    /// with the CID; where they start.
+    pub fn skip_block(&mut self) -> Result<u64, CarError> {
+        self.guarded(|reader| {
+            let start = reader.offset;
+            let Some(Section { cid, length, offset }) = reader.open.take() else { return Ok(start) };
+            Check::new(&cid).ok_or(CarError::Unsupported { offset, cid })?;
+            let end = reader.input.get_ref().get_ref().len() as u64;
+            if let Some(missing @ 1..) = length.checked_sub(end - start) {
+                return Err(CarError::Truncated { offset: end, what: "a block", missing });
+            }
+            let skipped = reader.input.seek_relative(length as i64);
+            skipped.map_err(|source| CarError::Read { offset: start, source })?;
+            reader.offset += length;
+            Ok(start)
+        })
     }
 }
 
