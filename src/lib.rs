@@ -9,6 +9,7 @@ pub mod features;
 pub mod inside;
 pub mod key;
 pub mod lineage;
+pub(crate) mod markup;
 pub mod measure;
 pub mod model;
 pub mod ops;

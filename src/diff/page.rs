@@ -5,6 +5,7 @@ use std::fmt::Write;
 
 use super::report;
 use super::{AnswerDiff, Detail, Diff, Distributions, Judged, Named, PromptDiff, StepDiff, Token};
+use crate::markup::escape;
 use crate::ops::Next;
 
 const STYLE: &str = "\
@@ -158,20 +159,6 @@ fn distribution(next: &Next) -> String {
         );
     }
     out + "</div>"
-}
-
-fn escape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            c => out.push(c),
-        }
-    }
-    out
 }
 
 #[cfg(test)]

@@ -3,6 +3,8 @@
 
 use std::fmt::{self, Display, Write};
 
+use crate::markup::entity;
+
 /// HTML, with inline SVG.
 #[derive(Default)]
 pub struct Page {
@@ -65,11 +67,11 @@ struct Escaped<'a>(&'a mut String);
 impl Write for Escaped<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         for c in text.chars() {
+            if let Some(name) = entity(c) {
+                self.0.push_str(name);
+                continue;
+            }
             match c {
-                '<' => self.0.push_str("&lt;"),
-                '>' => self.0.push_str("&gt;"),
-                '&' => self.0.push_str("&amp;"),
-                '"' => self.0.push_str("&quot;"),
                 '\'' => self.0.push_str("&#39;"),
                 '\n' | '\t' => self.0.push(c),
                 c if c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}') => {}

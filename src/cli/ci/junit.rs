@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use super::{Case, Verdict};
+use crate::markup::entity;
 
 pub fn report(suite: &str, cases: &[Case], wall_ms: u64, bundle: Option<&str>) -> String {
     let count = |of: fn(&Verdict) -> bool| cases.iter().filter(|case| of(&case.verdict)).count();
@@ -58,11 +59,11 @@ fn seconds(ms: u64) -> String {
 fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
+        if let Some(name) = entity(c) {
+            out.push_str(name);
+            continue;
+        }
         match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
             '\n' => out.push_str("&#10;"),
             '\t' => out.push_str("&#9;"),
             '\u{fffe}' | '\u{ffff}' => out.push('\u{fffd}'),

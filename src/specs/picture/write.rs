@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use crate::markup::entity;
+
 pub fn line(out: &mut String, from: (f64, f64), to: (f64, f64), colour: &str, more: &str) {
     let _ = writeln!(
         out,
@@ -31,13 +33,10 @@ pub fn cut(text: &str, most: usize) -> String {
 pub fn escape(text: &str) -> String {
     let mut out = String::new();
     for c in text.chars() {
-        match c {
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '&' => out.push_str("&amp;"),
-            '"' => out.push_str("&quot;"),
-            c if c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}') => {}
-            c => out.push(c),
+        match entity(c) {
+            Some(name) => out.push_str(name),
+            None if c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}') => {}
+            None => out.push(c),
         }
     }
     out
