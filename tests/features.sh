@@ -7,15 +7,7 @@ cd "$(dirname "$0")/.."
 . tests/venv.sh
 environment features-2 PIPE_FEATURES "features beside numpy" packages numpy safetensors
 
-scratch=$(mktemp -d)
-trap 'rm -rf "$scratch"' EXIT
-export PIPE_STORE="$scratch/store"
-cp pipelines/tiny.gguf "$scratch/model.gguf"
-# Some tokens twice, for what looks for earlier ones, and two prompts, for divergences.
-cat > "$scratch/prompts.jsonl" <<'LINES'
-{"id": "twice", "text": "the cat and the hat and the cat"}
-{"id": "other", "prompt": "What is the capital of France?"}
-LINES
+toy
 cat > "$scratch/recipe.toml" <<'RECIPE'
 pipeline = { name = "features" }
 [steps]

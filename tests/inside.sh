@@ -7,14 +7,7 @@ cd "$(dirname "$0")/.."
 . tests/venv.sh
 environment inside-2 PIPE_INSIDE "an introspection beside numpy" packages numpy gguf
 
-scratch=$(mktemp -d)
-trap 'rm -rf "$scratch"' EXIT
-export PIPE_STORE="$scratch/store"
-cp pipelines/tiny.gguf "$scratch/model.gguf"
-cat > "$scratch/prompts.jsonl" <<'LINES'
-{"id": "twice", "text": "the cat and the hat and the cat"}
-{"id": "other", "prompt": "What is the capital of France?"}
-LINES
+toy
 cat > "$scratch/recipe.toml" <<'RECIPE'
 pipeline = { name = "inside" }
 [steps]

@@ -14,10 +14,7 @@ harness() {
 environment "lm-eval-$version-2" PIPE_SCORE "scores beside lm-evaluation-harness" harness
 harness=$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/lm_eval
 
-scratch=$(mktemp -d)
-trap 'rm -rf "$scratch"' EXIT
-export PIPE_STORE="$scratch/store"
-cp pipelines/tiny.gguf "$scratch/model.gguf"
+toy
 cp pipelines/corpus-likely.jsonl "$scratch/corpus.jsonl"
 cat >> "$scratch/corpus.jsonl" <<'LINES'
 {"id": "spaces", "text": "A prompt that ends in space \n ", "choices": ["one", "deux", "три"], "answer": 1}

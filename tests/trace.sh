@@ -8,10 +8,7 @@ cd "$(dirname "$0")/.."
 . tests/venv.sh
 environment trace-2 PIPE_TRACE "traces and probes in Python" packages numpy safetensors blake3
 
-scratch=$(mktemp -d)
-trap 'rm -rf "$scratch"' EXIT
-export PIPE_STORE="$scratch/store"
-cp pipelines/tiny.gguf "$scratch/model.gguf"
+toy
 # Some tokens twice; a prompt whose answer fills the context, so that its last token goes through the model; one token.
 {
     echo '{"id": "twice", "text": "the cat and the hat and the cat"}'

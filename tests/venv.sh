@@ -1,4 +1,4 @@
-# Sourced by the checks beside other people's Python. `environment NAME VARIABLE WHAT INSTALL…` sets $venv to a virtual
+# Sourced by the checks of the toy model beside other people's Python. `environment NAME VARIABLE WHAT INSTALL…` sets $venv to a virtual
 # environment that is kept in the cache, made by the function INSTALL. Where it cannot be had the check says so and
 # succeeds; VARIABLE=1 makes that an error. Another NAME where the packages change.
 not_run() {
@@ -20,4 +20,16 @@ environment() {
     python3 -m venv --clear --system-site-packages "$venv" || not_run "python3 -m venv failed"
     "${@:4}"
     touch "$venv/ready"
+}
+
+# A scratch folder with the toy model and two prompts: one with some tokens twice, for what looks for earlier ones.
+toy() {
+    scratch=$(mktemp -d)
+    trap 'rm -rf "$scratch"' EXIT
+    export PIPE_STORE="$scratch/store"
+    cp pipelines/tiny.gguf "$scratch/model.gguf"
+    cat > "$scratch/prompts.jsonl" <<'LINES'
+{"id": "twice", "text": "the cat and the hat and the cat"}
+{"id": "other", "prompt": "What is the capital of France?"}
+LINES
 }
