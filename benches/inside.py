@@ -5,12 +5,15 @@
     python3 benches/inside.py MODEL.gguf --threads 1,2
 
 Each round runs an `infer` step of 128 tokens of prompt and 64 to generate once for every level of trace and once with
-probes, and `pipe bench` on the same model, which measures the engine with nobody looking. Rounds alternate (every
-other one goes backwards), so that a slow minute of the machine hits all; the table shows medians, the spread of each,
-and the ratio to the default, `digests`. Rates are of the engine's passes with all that looks at them; what is written
-when the step ends is in its time alone. `pipe bench` warms up and generates from an empty context instead of after
-the prompt, so it is a little ahead even where looking is free. Needs a quiet machine, room for the packed model in the
-folder for temporary files, and nothing but Python's standard library.
+probes. Rounds alternate (every other one goes backwards), so that a slow minute of the machine hits all; the table
+shows medians, the spread of each, and the median of the rounds' ratios to the default, `digests`. Rates are of the
+engine's passes with all that looks at them; what is written when the step ends is in its time alone.
+
+A second table is of `pipe bench --trace digests`, which runs the engine in turns with nobody looking and with the
+default's hashing, from an empty context, and compares the two.
+
+Needs a quiet machine, room for the packed model in the folder for temporary files, and nothing but Python's standard
+library.
 """
 
 import argparse
@@ -39,7 +42,7 @@ sample = { tokens = "every 4", elements = "none" }
 features = ["rms", "kurtosis"]
 """
 
-BASE, BENCH = "digests", "pipe bench, no trace"
+BASE = "digests"
 # Name: the trace of the step, and its probes.
 STEPS = {
     BASE: ("digests", ""),
@@ -129,26 +132,27 @@ tokens = { op = "tokenize", model = "model", prompts = "prompts" }
         }
 
     def bench(self, threads):
-        """One run of `pipe bench`, in the same form."""
+        """{"none": {"prefill": tokens/s, "decode": tokens/s}, "digests": ...} of one run of `pipe bench`."""
         options = self.options
         command = [options.pipe, "bench", options.model, "--prompt", str(options.prompt), "--gen", str(options.gen)]
-        command += ["--reps", "1", "--threads", str(threads), "--spec", options.spec, "--json"]
-        found = json.loads(run(command))
-        return {"prompt": found["prefill_tokens_per_s"], "generated": found["decode_tokens_per_s"]}
+        command += ["--reps", str(options.rounds), "--threads", str(threads), "--spec", options.spec]
+        found = json.loads(run([*command, "--trace", BASE, "--json"]))
+        return {
+            name: {what: rates[f"{what}_tokens_per_s"] for what in ("prefill", "decode")}
+            for name, rates in (("none", found), (BASE, found["traced"]))
+        }
 
 
 def measure(place, threads):
     """{(name, number): [of each round]}."""
     found = {}
-    kinds = [(name, lambda name=name: place.step(name, threads)) for name in STEPS]
-    kinds.append((BENCH, lambda: place.bench(threads)))
     # Packs the model, and leaves every trace in the store, so that no round differs from the others.
     for name in STEPS:
         place.step(name, threads)
     for index in range(place.options.rounds):
-        for name, one in kinds if index % 2 == 0 else reversed(kinds):
+        for name in STEPS if index % 2 == 0 else reversed(STEPS):
             print(f"{threads} threads, round {index + 1}: {name}", file=sys.stderr)
-            for number, value in one().items():
+            for number, value in place.step(name, threads).items():
                 if not value > 0:
                     sys.exit(f"{name} gave no {number}: {value}")
                 found.setdefault((name, number), []).append(value)
@@ -158,12 +162,10 @@ def measure(place, threads):
 def row(found, threads, name):
     cells = [str(threads), name]
     for number in NUMBERS:
-        values = found.get((name, number))
-        if values is None:
-            cells += ["", ""]
-            continue
+        values = found[name, number]
+        # Round by round, so that a slow minute is compared with itself.
+        ratio = statistics.median(value / base for value, base in zip(values, found[BASE, number]))
         middle = statistics.median(values)
-        ratio = middle / statistics.median(found[BASE, number])
         cells += [f"{middle:.1f} ({min(values):.1f} to {max(values):.1f})", f"**{ratio:.2f}**"]
     return f"| {' | '.join(cells)} |"
 
@@ -192,14 +194,20 @@ def main():
 
     rows = ["| threads | | prompt, tokens/s | ratio | generated, tokens/s | ratio | step, ms | ratio |"]
     rows.append("|---|---|---|---|---|---|---|---|")
+    engine = ["| threads | engine alone | none | digests | ratio |", "|---|---|---|---|---|"]
     with tempfile.TemporaryDirectory() as folder:
         place = Place(options, folder)
         for threads in (int(count) for count in options.threads.split(",")):
             found = measure(place, threads)
-            rows += [row(found, threads, name) for name in (*STEPS, BENCH)]
+            rows += [row(found, threads, name) for name in STEPS]
+            bench = place.bench(threads)
+            for what in ("prefill", "decode"):
+                without, with_it = bench["none"][what], bench[BASE][what]
+                cells = [str(threads), f"{what}, tokens/s", f"{without:.1f}", f"{with_it:.1f}"]
+                engine.append(f"| {' | '.join(cells)} | **{with_it / without:.3f}** |")
     what = f"{os.path.basename(options.model)}, {options.spec}, {options.prompt} + {options.gen} tokens"
     print(f"{processor()}; {what}; median of {options.rounds} alternating rounds (lowest to highest)\n")
-    print("\n".join(rows))
+    print("\n".join([*rows, "", *engine]))
 
 
 if __name__ == "__main__":

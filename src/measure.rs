@@ -3,7 +3,12 @@
 
 use std::time::{Duration, Instant};
 
-use pipe_kernels::{ComputeError, Engine, KvCache, Logits, PackedModel, Slice, Want};
+use pipe_kernels::{Engine, KvCache, Logits, PackedModel, Slice, Want};
+use pipe_store::Store;
+
+use crate::ops::OpError;
+use crate::recipe::op::TraceLevel;
+use crate::trace::{Collector, Layout, Part, Spool};
 
 /// A packed model and the load to put on it.
 pub struct Bench<'a> {
@@ -21,26 +26,46 @@ impl Bench<'_> {
         (i * 7919 % self.packed.geometry.vocab) as u32
     }
 
-    /// The prompt in one pass, with the logits of its last token.
-    pub fn prefill(&self) -> Result<Duration, ComputeError> {
-        let tokens: Vec<u32> = (0..self.prompt).map(|i| self.token(i)).collect();
-        let (mut cache, mut logits) = (KvCache::new(&self.packed.geometry), Logits::new());
-        let began = Instant::now();
-        let slice = Slice { cache: &mut cache, tokens: &tokens, want: Want::Last };
-        self.engine.forward(self.packed, &mut [slice], &mut logits)?;
-        Ok(began.elapsed())
+    /// The prompt in one pass, with the logits of its last token. With a level of trace the pass is observed as a
+    /// step's is; without, nothing is hashed.
+    pub fn prefill(&self, trace: Option<TraceLevel>) -> Result<Duration, OpError> {
+        self.time(trace, &[self.prompt])
     }
 
     /// Token after token, each with its logits.
-    pub fn decode(&self) -> Result<Duration, ComputeError> {
+    pub fn decode(&self, trace: Option<TraceLevel>) -> Result<Duration, OpError> {
+        self.time(trace, &vec![1; self.generate])
+    }
+
+    /// Passes of so many tokens each, one after the other.
+    fn time(&self, trace: Option<TraceLevel>, passes: &[usize]) -> Result<Duration, OpError> {
+        let mut collector = trace.map(|level| self.collector(level)).transpose()?;
+        let tokens: Vec<u32> = (0..passes.iter().sum()).map(|i| self.token(i)).collect();
         let (mut cache, mut logits) = (KvCache::new(&self.packed.geometry), Logits::new());
         let began = Instant::now();
-        for i in 0..self.generate {
-            let token = [self.token(i)];
-            let slice = Slice { cache: &mut cache, tokens: &token, want: Want::Last };
-            self.engine.forward(self.packed, &mut [slice], &mut logits)?;
+        let mut start = 0;
+        for &count in passes {
+            let slice = Slice { cache: &mut cache, tokens: &tokens[start..start + count], want: Want::Last };
+            match &mut collector {
+                None => self.engine.forward(self.packed, &mut [slice], &mut logits)?,
+                Some(collector) => {
+                    collector.observe(&[Part { prompt: 0, start, count }], |tap| -> Result<(), OpError> {
+                        Ok(self.engine.observed(self.packed, &mut [slice], &mut logits, Some(tap))?)
+                    })?;
+                }
+            }
+            start += count;
         }
         Ok(began.elapsed())
+    }
+
+    fn collector(&self, level: TraceLevel) -> Result<Collector, OpError> {
+        let layout = Layout::new(level, &self.packed.geometry);
+        let spool = match layout.kept_bytes() {
+            0 => None,
+            record => Some(Spool::new(Some(Store::memory().stage()?), record)),
+        };
+        Ok(Collector::new(layout, 1, spool))
     }
 }
 

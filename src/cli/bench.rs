@@ -1,21 +1,21 @@
 //! `pipe bench`: how fast this machine runs a model: prefill and decode, in tokens per second.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use memmap2::Mmap;
-use pipe_kernels::{ComputeError, PackedModel, Spec};
+use pipe_kernels::{PackedModel, Spec};
 
 use super::Context;
 use super::error::{CliError, Exit};
 use super::model::{self, LoadArgs};
 use crate::measure::{Bench, rate};
 use crate::model::Model;
+use crate::recipe::op::TraceLevel;
 
 /// Measure prefill and decode of a model on this machine
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  pipe bench model.gguf --threads 1\n  pipe bench model.gguf --prompt 512 --gen 64 --reps 5 --json\n  pipe bench model.gguf --spec q8"
+    after_help = "Examples:\n  pipe bench model.gguf --threads 1\n  pipe bench model.gguf --prompt 512 --gen 64 --reps 5 --json\n  pipe bench model.gguf --spec q8\n  pipe bench model.gguf --trace blocks   # and what a trace costs"
 )]
 pub struct Args {
     /// A GGUF file or a Hugging Face folder
@@ -23,8 +23,22 @@ pub struct Args {
     /// The arithmetic
     #[arg(long, default_value = "f32", value_parser = model::spec)]
     spec: Spec,
+    /// Measure once more with this level of trace, in turns: what hashing and keeping cost
+    #[arg(long, value_parser = level)]
+    trace: Option<TraceLevel>,
     #[command(flatten)]
     load: LoadArgs,
+}
+
+fn level(name: &str) -> Result<TraceLevel, String> {
+    let known = TraceLevel::ALL.map(TraceLevel::name).join(", ");
+    TraceLevel::from_name(name).ok_or_else(|| format!("the levels are {known}"))
+}
+
+/// Tokens per second.
+struct Rates {
+    prefill: f64,
+    decode: f64,
 }
 
 pub fn main(args: Args, context: &Context) -> Result<Exit, CliError> {
@@ -44,24 +58,48 @@ pub fn main(args: Args, context: &Context) -> Result<Exit, CliError> {
 
     let (prompt, generate) = (args.load.prompt as usize, args.load.r#gen as usize);
     let bench = Bench { engine, packed: &packed, prompt, generate };
-    let measure = |tokens: usize, one: &dyn Fn() -> Result<Duration, ComputeError>| {
-        one()?;
-        let times = (0..args.load.reps).map(|_| one()).collect::<Result<Vec<_>, _>>()?;
-        Ok::<_, ComputeError>(rate(tokens, times).unwrap_or_default())
-    };
-    let prefill = measure(prompt, &|| bench.prefill()).map_err(|e| fail(&e))?;
-    let decode = measure(generate, &|| bench.decode()).map_err(|e| fail(&e))?;
-    match context.out.json {
-        true => context.out.value(&serde_json::json!({
+    let kinds: Vec<Option<TraceLevel>> = [None].into_iter().chain(args.trace.map(Some)).collect();
+    // In turns, so that a slow moment of the machine hits all alike; the first round warms up.
+    let mut times = vec![(Vec::new(), Vec::new()); kinds.len()];
+    for round in 0..=args.load.reps {
+        for (&kind, (prefill, decode)) in kinds.iter().zip(&mut times) {
+            let took =
+                (bench.prefill(kind).map_err(|e| fail(&e))?, bench.decode(kind).map_err(|e| fail(&e))?);
+            if round > 0 {
+                prefill.push(took.0);
+                decode.push(took.1);
+            }
+        }
+    }
+    let rates = times.into_iter().map(|(prefill, decode)| Rates {
+        prefill: rate(prompt, prefill).unwrap_or_default(),
+        decode: rate(generate, decode).unwrap_or_default(),
+    });
+    let found: Vec<(Option<TraceLevel>, Rates)> = kinds.iter().copied().zip(rates).collect();
+    if context.out.json {
+        let mut value = serde_json::json!({
             "spec": args.spec.id(), "implementation": device.implementation.to_string(),
             "threads": device.threads, "prompt": prompt, "gen": generate,
-            "prefill_tokens_per_s": prefill, "decode_tokens_per_s": decode,
-        }))?,
-        false => {
-            let on = format!("{}, {}, {} threads", args.spec, device.implementation, device.threads);
-            context.out.line(format!("prefill {prompt:>4} tokens  {prefill:8.1} tokens/s  ({on})"))?;
-            context.out.line(format!("decode  {generate:>4} tokens  {decode:8.1} tokens/s  ({on})"))?;
+        });
+        for (kind, rates) in &found {
+            let into = match kind {
+                None => &mut value,
+                Some(level) => {
+                    value["traced"] = serde_json::json!({ "level": level.name() });
+                    &mut value["traced"]
+                }
+            };
+            into["prefill_tokens_per_s"] = rates.prefill.into();
+            into["decode_tokens_per_s"] = rates.decode.into();
         }
+        context.out.value(&value)?;
+        return Ok(Exit::Ok);
+    }
+    for (kind, rates) in &found {
+        let with = kind.map_or_else(String::new, |level| format!(", trace {}", level.name()));
+        let on = format!("{}, {}, {} threads{with}", args.spec, device.implementation, device.threads);
+        context.out.line(format!("prefill {prompt:>4} tokens  {:8.1} tokens/s  ({on})", rates.prefill))?;
+        context.out.line(format!("decode  {generate:>4} tokens  {:8.1} tokens/s  ({on})", rates.decode))?;
     }
     Ok(Exit::Ok)
 }

@@ -111,7 +111,7 @@ pub fn run(
     let layout = Layout::new(op.trace, &packed.geometry);
     let spool = match layout.kept_bytes() {
         0 => None,
-        record => Some(Spool::new(world.store.stage()?, record)),
+        record => Some(Spool::new(Some(world.store.stage()?), record)),
     };
     let mut collector = Collector::new(layout, tokens.prompts.len(), spool);
     let mut probes = probes(op, &tokens, &packed, world)?;
@@ -163,10 +163,8 @@ fn probes(
         return Ok(probe::Collector::none());
     }
     let plan = Plan::new(&op.probes, &packed.geometry).map_err(|e| OpError::input("probes", e))?;
-    // A file of bytes: samples differ in length.
-    let spool = Spool::new(world.store.stage()?, 1);
     let lengths = tokens.prompts.iter().map(|prompt| prompt.tokens.len()).collect();
-    Ok(probe::Collector::new(plan, lengths, Some(spool)))
+    Ok(probe::Collector::new(plan, lengths, Some(world.store.stage()?)))
 }
 
 /// An artifact that is written as a stream.

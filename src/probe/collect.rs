@@ -5,15 +5,13 @@ use std::io::{self, Write};
 use std::sync::{Mutex, PoisonError};
 
 use pipe_kernels::{BlockOutput, KvCache, Tap, attention_weights};
-use pipe_store::StoreError;
+use pipe_store::{Staged, StoreError};
 
 use super::compare::{self, Mismatch};
 use super::plan::{Entry, Plan};
 use super::write;
 use crate::trace::{Part as Slice, Spool};
 
-/// Bytes of samples that wait in memory before they go to the file.
-const WAITING_MAX: usize = 4 << 20;
 /// Bytes that may come of one call of the engine.
 const PASS_MAX: usize = 64 << 20;
 
@@ -26,15 +24,8 @@ pub struct Collector {
     taken: Vec<Vec<Vec<(u32, usize)>>>,
     /// Queries whose weights are computed when the pass is over: prompt, position, entry.
     queries: Vec<((usize, usize, usize), Vec<f32>)>,
-    sink: Sink,
-}
-
-/// Samples on their way into the artifact.
-pub(super) struct Sink {
-    waiting: Vec<u8>,
-    /// A file of bytes.
-    spool: Option<Spool>,
-    written: usize,
+    /// Records of a byte: samples differ in length.
+    spool: Spool,
 }
 
 /// What a call of the engine gave.
@@ -46,10 +37,9 @@ struct Seen {
 
 impl Collector {
     /// For prompts of so many tokens each. Without a file all samples stay in memory.
-    pub fn new(plan: Plan, lengths: Vec<usize>, spool: Option<Spool>) -> Self {
+    pub fn new(plan: Plan, lengths: Vec<usize>, file: Option<Staged>) -> Self {
         let taken = vec![vec![Vec::new(); plan.entries.len()]; lengths.len()];
-        let sink = Sink { waiting: Vec::new(), spool, written: 0 };
-        Collector { plan, lengths, taken, queries: Vec::new(), sink }
+        Collector { plan, lengths, taken, queries: Vec::new(), spool: Spool::new(file, 1) }
     }
 
     /// One that takes nothing.
@@ -127,26 +117,26 @@ impl Collector {
 
     fn keep(&mut self, at: (usize, usize, usize), bytes: &[u8]) -> Result<(), StoreError> {
         let (prompt, position, entry) = at;
-        let start = self.sink.append(bytes)?;
+        let start = self.spool.append(bytes)?;
         self.taken[prompt][entry].push((position as u32, start));
         Ok(())
     }
 
     /// Writes the artifact.
     pub fn write(mut self, out: &mut impl Write, spec: &str) -> io::Result<()> {
-        let bytes = self.sink.read()?;
+        let bytes = self.spool.read()?;
         write::write(out, spec, &self.plan, &self.taken, &bytes)
     }
 
     /// The first difference between the artifact and what was found in its place.
     pub fn compare(mut self, found: &[u8], spec: &str) -> io::Result<Option<Mismatch>> {
-        let bytes = self.sink.read()?;
+        let bytes = self.spool.read()?;
         compare::compare(found, spec, &self.plan, &self.taken, &bytes)
     }
 
     /// The same for the tensors of some prompts, where the others were not looked at.
     pub fn compare_some(mut self, found: &[u8], prompts: &BTreeSet<usize>) -> io::Result<Option<Mismatch>> {
-        let bytes = self.sink.read()?;
+        let bytes = self.spool.read()?;
         compare::compare_some(found, &self.plan, &self.taken, prompts, &bytes)
     }
 }
@@ -190,46 +180,4 @@ fn sample(plan: &Plan, entry: &Entry, row: &[f32], width: usize, tokens: &[u32])
     bytes.extend(values.iter().flat_map(|x| x.to_le_bytes()));
     bytes.extend(indices.iter().flat_map(|i| i.to_le_bytes()));
     bytes
-}
-
-impl Sink {
-    /// Where the bytes begin.
-    fn append(&mut self, bytes: &[u8]) -> Result<usize, StoreError> {
-        let start = self.written + self.waiting.len();
-        self.waiting.extend_from_slice(bytes);
-        if self.waiting.len() >= WAITING_MAX
-            && let Some(spool) = &mut self.spool
-        {
-            spool.append(&self.waiting)?;
-            self.written += self.waiting.len();
-            self.waiting.clear();
-        }
-        Ok(start)
-    }
-
-    fn read(&mut self) -> io::Result<Bytes<'_>> {
-        let records = match &mut self.spool {
-            Some(spool) if self.written > 0 => Some(spool.read()?),
-            _ => None,
-        };
-        Ok(Bytes { records, written: self.written, waiting: &self.waiting })
-    }
-}
-
-/// All samples, read back.
-pub(super) struct Bytes<'a> {
-    records: Option<crate::trace::Records>,
-    written: usize,
-    waiting: &'a [u8],
-}
-
-impl Bytes<'_> {
-    /// What was appended at once is never cut in two.
-    pub fn part(&self, start: usize, length: usize) -> &[u8] {
-        match (&self.records, start.checked_sub(self.written)) {
-            (_, Some(start)) => &self.waiting[start..start + length],
-            (Some(records), None) => records.part(start, 0, length),
-            (None, None) => &[],
-        }
-    }
 }

@@ -5,9 +5,9 @@ use std::io::{self, Write};
 
 use safetensors::SafeTensors;
 
-use super::collect::Bytes;
 use super::plan::Plan;
 use super::write::{self, Dtype, Taken, Tensor};
+use crate::trace::Records;
 
 /// The first difference of a probe's artifact.
 #[derive(Clone, Debug, PartialEq)]
@@ -56,7 +56,7 @@ pub fn compare(
     spec: &str,
     plan: &Plan,
     taken: &[Taken],
-    bytes: &Bytes<'_>,
+    bytes: &Records,
 ) -> io::Result<Option<Mismatch>> {
     let tensors = write::tensors(plan, taken);
     let header = write::header(spec, plan, &tensors);
@@ -87,7 +87,7 @@ pub fn compare_some(
     plan: &Plan,
     taken: &[Taken],
     prompts: &BTreeSet<usize>,
-    bytes: &Bytes<'_>,
+    bytes: &Records,
 ) -> io::Result<Option<Mismatch>> {
     let other = |prompt: usize, tensor: &str, expected: String, found: String| {
         let tensor = tensor.to_owned();

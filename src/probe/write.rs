@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 use super::FORMAT;
-use super::collect::Bytes;
 use super::plan::{Entry, Plan};
 use super::spec::{Feature, Probe};
 use crate::trace::Header;
+use crate::trace::Records;
 
 /// For each entry of a plan: positions, and where their samples begin.
 pub type Taken = Vec<Vec<(u32, usize)>>;
@@ -66,7 +66,7 @@ pub fn write(
     spec: &str,
     plan: &Plan,
     taken: &[Taken],
-    bytes: &Bytes<'_>,
+    bytes: &Records,
 ) -> io::Result<()> {
     let tensors = tensors(plan, taken);
     out.write_all(&header(spec, plan, &tensors))?;
@@ -147,7 +147,7 @@ pub fn data(
     plan: &Plan,
     taken: &Taken,
     tensor: &Tensor,
-    bytes: &Bytes<'_>,
+    bytes: &Records,
 ) -> io::Result<()> {
     let words = |out: &mut dyn Write, words: &[u32]| {
         out.write_all(&words.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<u8>>())
@@ -191,13 +191,13 @@ struct Sample<'a> {
     features: usize,
     /// Numbers of each group.
     there: usize,
-    bytes: &'a Bytes<'a>,
+    bytes: &'a Records,
     start: usize,
 }
 
 impl<'a> Sample<'a> {
     fn feature(&self, group: usize, feature: usize) -> &'a [u8] {
-        self.bytes.part(self.start + (group * self.features + feature) * 8, 8)
+        self.bytes.part(0, self.start + (group * self.features + feature) * 8, 8)
     }
 
     fn values(&self, group: usize) -> &'a [u8] {
@@ -210,6 +210,6 @@ impl<'a> Sample<'a> {
 
     fn words(&self, at: usize, group: usize) -> &'a [u8] {
         let start = self.start + self.entry.groups * self.features * 8 + at;
-        self.bytes.part(start + group * self.there * 4, self.there * 4)
+        self.bytes.part(0, start + group * self.there * 4, self.there * 4)
     }
 }

@@ -1,9 +1,9 @@
 //! Making traces while the engine computes: digests as the blocks are done, on the engine's threads.
 
 use std::io;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use pipe_kernels::{BlockOutput, Tap};
+use pipe_kernels::{Block, BlockOutput, Half, Place, Tap};
 use pipe_store::{Digest, StoreError};
 
 use super::spool::Spool;
@@ -11,6 +11,10 @@ use super::{Layout, Written, digest};
 
 /// Bytes of kept rows that wait in memory during one call of the engine.
 const KEPT_MAX: usize = 64 << 20;
+/// In a pass of so few rows, those of several blocks are hashed together: BLAKE3 needs many short rows to be fast.
+const FEW: usize = 7;
+/// From so many bytes on they are hashed at the next good moment: enough of them, and still near.
+const WAITING_ENOUGH: usize = 64 << 10;
 
 /// One slice of a batch: tokens `start..start + count` of a prompt.
 #[derive(Clone, Copy, Debug)]
@@ -25,6 +29,9 @@ pub struct Collector {
     layout: Layout,
     prompts: Vec<Growing>,
     spool: Option<Spool>,
+    /// Memory of the passes, one after the other.
+    kept: Vec<u8>,
+    waiting: Vec<Waiting>,
 }
 
 /// What there is of one prompt so far, position by position.
@@ -40,17 +47,33 @@ struct Rows<'a> {
     layout: &'a Layout,
     /// For each part its first row, and the position there.
     parts: Vec<(usize, usize)>,
-    /// Digests, and bytes of kept rows.
-    got: Mutex<(Vec<Digest>, Vec<u8>)>,
+    /// For each row one for each covered block.
+    digests: Mutex<Vec<Digest>>,
+    rows: Vec<Mutex<Row<'a>>>,
     /// Where in a record the rows of a slot stand, if they are kept.
     offsets: Vec<Option<usize>>,
-    record: usize,
+    few: bool,
+}
+
+/// One row of a pass. Whichever thread is shown it is shown it of all blocks, in the schedule's order.
+struct Row<'a> {
+    /// Its record.
+    kept: &'a mut [u8],
+    waiting: &'a mut Waiting,
+}
+
+/// Copies of what blocks gave in a row, to be hashed together: for each the slot and where it ends.
+#[derive(Clone, Default)]
+struct Waiting {
+    bytes: Vec<u8>,
+    ends: Vec<(usize, usize)>,
 }
 
 impl Collector {
     /// For so many prompts. Levels that keep rows need a spool.
     pub fn new(layout: Layout, prompts: usize, spool: Option<Spool>) -> Self {
-        Collector { layout, prompts: vec![Growing::default(); prompts], spool }
+        let prompts = vec![Growing::default(); prompts];
+        Collector { layout, prompts, spool, kept: Vec::new(), waiting: Vec::new() }
     }
 
     /// Most tokens that one call of the engine should be given.
@@ -64,12 +87,12 @@ impl Collector {
         parts: &[Part],
         forward: impl FnOnce(Tap<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
-        let rows = Rows::new(&self.layout, parts);
+        let rows = Rows::new(&self.layout, parts, &mut self.kept, &mut self.waiting);
         let see = |output: BlockOutput<'_>| rows.see(&output);
         forward(Tap { wants: &|block| self.layout.slot(block).is_some(), see: &see })?;
-        let (digests, kept) = rows.got.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let digests = rows.finish();
         let record = match &mut self.spool {
-            Some(spool) => spool.append(&kept)?,
+            Some(spool) => spool.append(&self.kept)?,
             None => 0,
         };
         let blocks = self.layout.blocks.len();
@@ -126,7 +149,7 @@ impl Collector {
 }
 
 impl<'a> Rows<'a> {
-    fn new(layout: &'a Layout, parts: &[Part]) -> Self {
+    fn new(layout: &'a Layout, parts: &[Part], kept: &'a mut Vec<u8>, waiting: &'a mut Vec<Waiting>) -> Self {
         let mut rows = 0;
         let parts = parts.iter().map(|part| {
             let first = rows;
@@ -134,32 +157,103 @@ impl<'a> Rows<'a> {
             (first, part.start)
         });
         let parts = parts.collect();
-        let record = layout.kept_bytes();
         let mut offsets = vec![None; layout.blocks.len()];
-        let mut at = 0;
+        let mut record = 0;
         for (slot, _, width) in layout.kept() {
-            offsets[slot] = Some(at);
-            at += width * 4;
+            offsets[slot] = Some(record);
+            record += width * 4;
         }
-        let got = (vec![Digest([0; 32]); rows * layout.blocks.len()], vec![0; rows * record]);
-        Rows { layout, parts, got: Mutex::new(got), offsets, record }
+        kept.resize(rows * record, 0);
+        waiting.resize(rows, Waiting::default());
+        let mut kept = kept.chunks_exact_mut(record.max(1));
+        let row = |waiting: &'a mut Waiting| {
+            waiting.clear();
+            Mutex::new(Row { kept: kept.next().unwrap_or_default(), waiting })
+        };
+        Rows {
+            layout,
+            parts,
+            digests: Mutex::new(vec![Digest([0; 32]); rows * layout.blocks.len()]),
+            rows: waiting.iter_mut().map(row).collect(),
+            offsets,
+            few: rows <= FEW,
+        }
     }
 
     fn see(&self, output: &BlockOutput<'_>) {
         let Some(slot) = self.layout.slot(output.block) else { return };
-        let bytes: Vec<&[u8]> = output.bytes().map(|(_, bytes)| bytes).collect();
-        let mut digests = Vec::with_capacity(bytes.len());
-        digest::rows(&bytes, &mut digests);
-        let mut got = self.got.lock().unwrap_or_else(PoisonError::into_inner);
-        let (all, kept) = &mut *got;
-        for ((place, bytes), digest) in output.bytes().zip(digests) {
-            let (first, start) = self.parts[place.sequence];
-            let row = first + place.position - start;
-            all[row * self.layout.blocks.len() + slot] = digest;
-            if let Some(offset) = self.offsets[slot] {
-                let at = row * self.record + offset;
-                kept[at..at + bytes.len()].copy_from_slice(bytes);
+        let offset = self.offsets[slot];
+        // The thread that hashes comes late to the block after this one. The longest of a layer, of which the other
+        // threads do its share meanwhile, is gate_up.
+        let now = matches!(output.block, Block::RmsNorm { half: Half::Ffn, .. });
+        if self.few || offset.is_some() {
+            for (place, bytes) in output.bytes() {
+                let row = self.row(place);
+                let Row { kept, waiting } = &mut *lock(&self.rows[row]);
+                if let Some(offset) = offset {
+                    kept[offset..offset + bytes.len()].copy_from_slice(bytes);
+                }
+                if self.few {
+                    waiting.bytes.extend_from_slice(bytes);
+                    waiting.ends.push((slot, waiting.bytes.len()));
+                    if now && waiting.bytes.len() >= WAITING_ENOUGH {
+                        self.hash(row, waiting);
+                    }
+                }
+            }
+        }
+        if !self.few {
+            let bytes: Vec<&[u8]> = output.bytes().map(|(_, bytes)| bytes).collect();
+            let mut found = Vec::with_capacity(bytes.len());
+            digest::rows(&bytes, &mut found);
+            let mut digests = lock(&self.digests);
+            for ((place, _), digest) in output.rows().zip(found) {
+                digests[self.row(place) * self.layout.blocks.len() + slot] = digest;
             }
         }
     }
+
+    fn row(&self, place: Place) -> usize {
+        let (first, start) = self.parts[place.sequence];
+        first + place.position - start
+    }
+
+    /// Hashes what waits of a row.
+    fn hash(&self, row: usize, waiting: &mut Waiting) {
+        let mut start = 0;
+        let pieces = waiting.ends.iter().map(|&(_, end)| {
+            let piece = &waiting.bytes[start..end];
+            start = end;
+            piece
+        });
+        let pieces: Vec<&[u8]> = pieces.collect();
+        let mut found = Vec::with_capacity(pieces.len());
+        digest::rows(&pieces, &mut found);
+        let mut digests = lock(&self.digests);
+        for (&(slot, _), digest) in waiting.ends.iter().zip(found) {
+            digests[row * self.layout.blocks.len() + slot] = digest;
+        }
+        drop(digests);
+        waiting.clear();
+    }
+
+    /// The digests, when all has been seen.
+    fn finish(self) -> Vec<Digest> {
+        for (row, of) in self.rows.iter().enumerate() {
+            self.hash(row, lock(of).waiting);
+        }
+        self.digests.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Waiting {
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.ends.clear();
+    }
+}
+
+/// A thread that panicked has ended the pass.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,7 +1,5 @@
 //! Which blocks a trace covers and which of their rows it keeps, by its level and the model's shape.
 
-use std::collections::HashMap;
-
 use pipe_kernels::{Block, BlockGraph, Geometry, Half};
 
 use crate::recipe::op::TraceLevel;
@@ -15,7 +13,9 @@ pub struct Layout {
     widths: Vec<usize>,
     /// Which of `blocks` are kept.
     kept: Vec<usize>,
-    slots: HashMap<Block, usize>,
+    /// How many of `blocks` stand before the first layer's, and how many each layer has.
+    before: usize,
+    of_layer: usize,
 }
 
 impl Layout {
@@ -26,14 +26,20 @@ impl Layout {
             level,
             widths: blocks.iter().map(|block| block.width(geometry)).collect(),
             kept: (0..blocks.len()).filter(|&slot| keeps(level, blocks[slot])).collect(),
-            slots: blocks.iter().enumerate().map(|(slot, &block)| (block, slot)).collect(),
+            before: blocks.iter().take_while(|block| block.layer().is_none()).count(),
+            of_layer: blocks.iter().filter(|block| block.layer() == Some(0)).count(),
             blocks,
         }
     }
 
-    /// Where the block stands in `blocks`.
+    /// Where the block stands in `blocks`. Asked for every block of every pass.
     pub fn slot(&self, block: Block) -> Option<usize> {
-        self.slots.get(&block).copied()
+        let (start, count) = match block.layer() {
+            Some(layer) => (self.before + layer as usize * self.of_layer, self.of_layer),
+            None => (0, self.before),
+        };
+        let blocks = self.blocks.get(start..start + count)?;
+        Some(start + blocks.iter().position(|&b| b == block)?)
     }
 
     /// The blocks whose rows are kept, each with its slot and its elements per row.

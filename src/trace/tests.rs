@@ -33,7 +33,7 @@ fn artifact(level: TraceLevel, prompts: &[Vec<u32>], chunk: usize, threads: usiz
     let layout = Layout::new(level, &model.geometry);
     let store = Store::memory();
     let record = layout.kept_bytes();
-    let spool = (record > 0).then(|| Spool::new(store.stage().unwrap(), record));
+    let spool = (record > 0).then(|| Spool::new(Some(store.stage().unwrap()), record));
     let mut collector = Collector::new(layout, prompts.len(), spool);
     let mut caches: Vec<KvCache> = prompts.iter().map(|_| KvCache::new(&model.geometry)).collect();
     let mut logits = Logits::new();

@@ -49,6 +49,26 @@ fn log_and_show_tell_the_runs() {
 }
 
 #[test]
+fn bench_measures_with_and_without_a_trace() {
+    let space = Space::new();
+    let load = ["--prompt", "20", "--gen", "3", "--reps", "1", "--json"];
+    let bench = |more: &[&str]| space.pipe(&[&["bench", "tiny.gguf"], &load[..], more].concat());
+    let plain: serde_json::Value = serde_json::from_str(&bench(&[]).ok()).unwrap();
+    let rates = |value: &serde_json::Value| {
+        let rates = ["prefill_tokens_per_s", "decode_tokens_per_s"].map(|name| value[name].as_f64());
+        rates.into_iter().all(|rate| rate.is_some_and(|rate| rate > 0.0))
+    };
+    assert!(rates(&plain) && plain.get("traced").is_none(), "{plain}");
+    for level in ["digests", "blocks", "layers", "full"] {
+        let both: serde_json::Value = serde_json::from_str(&bench(&["--trace", level]).ok()).unwrap();
+        assert!(rates(&both) && rates(&both["traced"]), "{both}");
+        assert_eq!(both["traced"]["level"], level);
+    }
+    let error = bench(&["--trace", "everything"]).fails(2);
+    assert!(error.contains("digests, blocks, layers, full"), "{error}");
+}
+
+#[test]
 fn doctor_says_what_this_machine_can_do() {
     let space = Space::new();
     let text = space.pipe(&["doctor"]).ok();

@@ -72,7 +72,7 @@ pub fn run<'m>(
     let geometry = model_at(0).geometry;
     let layout = Layout::new(how.level, &geometry);
     let (store, record) = (Store::memory(), layout.kept_bytes());
-    let spool = (record > 0).then(|| Spool::new(store.stage().unwrap(), record));
+    let spool = (record > 0).then(|| Spool::new(Some(store.stage().unwrap()), record));
     let mut collector = Collector::new(layout, prompts.len(), spool);
     let mut all: Vec<Vec<u32>> = prompts.to_vec();
     let mut caches: Vec<KvCache> = prompts.iter().map(|_| KvCache::new(&geometry)).collect();

@@ -74,8 +74,8 @@ fn serve(args: &Args, out: Out) -> Result<(), CliError> {
     for line in std::io::stdin().lock().lines() {
         let ask = serde_json::from_str(&line.map_err(|e| fail(&e))?).map_err(|e| fail(&e))?;
         out.value(&match ask {
-            Ask::Prefill => Answer::Took(bench.prefill().map_err(|e| fail(&e))?),
-            Ask::Decode => Answer::Took(bench.decode().map_err(|e| fail(&e))?),
+            Ask::Prefill => Answer::Took(bench.prefill(None).map_err(|e| fail(&e))?),
+            Ask::Decode => Answer::Took(bench.decode(None).map_err(|e| fail(&e))?),
             Ask::Memory => Answer::Memory(own_memory(&map)),
         })?;
     }
