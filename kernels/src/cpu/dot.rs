@@ -3,6 +3,8 @@
 
 #![allow(clippy::needless_range_loop)] // r and p name rows and panels of several arrays at once
 
+use std::hint::black_box;
+
 use super::arith::{Arith, Lanes};
 use super::linear::{CHUNK, PANEL};
 use super::quants::{Quants, SLOT};
@@ -116,8 +118,9 @@ pub(crate) struct Tile {
     pub ahead_lines: usize,
 }
 
-/// How far ahead of its reading, in bytes of each panel, a tile of few rows fetches.
-const AHEAD: usize = 2048;
+/// How far ahead of its reading, in bytes of each panel, a tile of few rows fetches. Twice, since a CPU drops a
+/// fetch when too many are under way; one that got through costs little the second time.
+const AHEAD: [usize; 2] = [2048, 1024];
 
 /// An `R` × `P·16` tile over some chunks. `HALVES`: weights are halves of bytes. `A16`: activations have 16 bits.
 ///
@@ -143,7 +146,13 @@ pub(crate) unsafe fn tile<I: Ints, const HALVES: bool, const A16: bool, const R:
                     by_group::<I, A16, R, P>(t, b)
                 };
                 for p in 0..P {
-                    let scales = I::Floats::load_f16(t.scales.add(p * t.panel + b * SCALES).cast());
+                    let scales = t.scales.add(p * t.panel + b * SCALES);
+                    // A line of them serves two blocks. They stand apart from the weights, in short stretches that
+                    // no CPU sees coming: those of the next group of panels.
+                    if R <= FEW && b % 2 == 0 {
+                        I::Floats::fetch_far(scales.wrapping_add(P * t.panel));
+                    }
+                    let scales = I::Floats::load_f16(scales.cast());
                     for r in 0..R {
                         let scale = I::Floats::splat(*t.x.scales(t.first_row + r).add(b));
                         chunk_sums[r][p] = I::floats(sums[r][p]).fma(scale.mul(scales), chunk_sums[r][p]);
@@ -151,7 +160,11 @@ pub(crate) unsafe fn tile<I: Ints, const HALVES: bool, const A16: bool, const R:
                 }
                 if t.least {
                     for p in 0..P {
-                        let m = I::Floats::load_f16(t.minimums.add(p * t.panel + b * SCALES).cast());
+                        let minimums = t.minimums.add(p * t.panel + b * SCALES);
+                        if R <= FEW && b % 2 == 0 {
+                            I::Floats::fetch_far(minimums.wrapping_add(P * t.panel));
+                        }
+                        let m = I::Floats::load_f16(minimums.cast());
                         for r in 0..R {
                             let share = I::Floats::splat(*t.x.shares(t.first_row + r).add(b));
                             chunk_sums[r][p] = share.fma(m, chunk_sums[r][p]);
@@ -210,13 +223,20 @@ unsafe fn once<I: Ints, const HALVES: bool, const A16: bool, const R: usize, con
         let mut high = [[I::start(0); P]; R];
         // Behind the last block come those of the next group of panels.
         let size = t.x.blocks * bytes;
-        let over = (b - t.from) * bytes + AHEAD;
-        let over = if over < size { over } else { over - size + P * t.panel };
+        let overs = AHEAD.map(|ahead| {
+            let over = (b - t.from) * bytes + ahead;
+            if over < size { over } else { over - size + P * t.panel }
+        });
         let lines = bytes / NARROW;
-        for i in 0..NARROW / LINE {
+        // A loop that stays one: unrolled, fetches would be moved together, and bursts of them are dropped.
+        for i in 0..black_box(NARROW / LINE) {
             for p in 0..P {
                 for line in 0..lines {
-                    I::Floats::fetch_far(t.w.wrapping_add(p * t.w_pitch + over + (i * lines + line) * 64));
+                    for over in overs {
+                        I::Floats::fetch_far(
+                            t.w.wrapping_add(p * t.w_pitch + over + (i * lines + line) * 64),
+                        );
+                    }
                 }
                 let at = t.w.add((b - t.from) * bytes + p * t.w_pitch + i * LINE);
                 let (one, two) = if HALVES { I::nibbles(at) } else { (I::load(at), I::load(at.add(NARROW))) };
