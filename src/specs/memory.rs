@@ -49,7 +49,7 @@ mod tests {
 55d0-55e0 r-xp 00000000 08:01 1 /usr/bin/pipe
 Size:                 64 kB
 Rss:                  60 kB
-7f00-7f80 r--s 00000000 08:01 2 /tmp/q8.safetensors
+7f00-7f80 r--s 00000000 08:01 2 /store/q8.safetensors
 Size:                512 kB
 Rss:                 500 kB
 Pss:                 250 kB

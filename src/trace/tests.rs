@@ -72,6 +72,29 @@ fn a_trace_does_not_tell_how_it_was_made() {
     }
 }
 
+/// What went to the file and what still waits in memory, whatever the lengths in which it came.
+#[test]
+fn a_spool_gives_back_every_record() {
+    const RECORD: usize = 1000;
+    let store = Store::memory();
+    let record = |i: usize| vec![(i * 7 + i / 256) as u8; RECORD];
+    for counts in [vec![1; 20], vec![3000; 7], vec![1, 4999, 1, 2500, 2500, 30]] {
+        for file in [None, Some(store.stage().unwrap())] {
+            let mut spool = Spool::new(file, RECORD);
+            let mut firsts = 0;
+            for &count in &counts {
+                let bytes: Vec<u8> = (firsts..firsts + count).flat_map(record).collect();
+                assert_eq!(spool.append(&bytes).unwrap(), firsts);
+                firsts += count;
+            }
+            let records = spool.read().unwrap();
+            for i in 0..firsts {
+                assert!(records.part(i, 10, RECORD - 10) == &record(i)[10..], "record {i} of {counts:?}");
+            }
+        }
+    }
+}
+
 #[test]
 fn it_reads_back_as_what_the_page_says() {
     let prompts = [tokens(1, 12), tokens(2, 5)];
