@@ -14,7 +14,7 @@ const KEPT_MAX: usize = 64 << 20;
 /// In a pass of so few rows, those of several blocks are hashed together: BLAKE3 needs many short rows to be fast.
 const FEW: usize = 7;
 /// From so many bytes on they are hashed at the next good moment: enough of them, and still near.
-const WAITING_ENOUGH: usize = 64 << 10;
+const WAITING_ENOUGH: usize = 320 << 10;
 
 /// One slice of a batch: tokens `start..start + count` of a prompt.
 #[derive(Clone, Copy, Debug)]
@@ -62,11 +62,12 @@ struct Row<'a> {
     waiting: &'a mut Waiting,
 }
 
-/// Copies of what blocks gave in a row, to be hashed together: for each the slot and where it ends.
+/// What blocks gave in a row, to be hashed together: the slots, and copies of those outputs that are not kept, one
+/// after the other.
 #[derive(Clone, Default)]
 struct Waiting {
+    slots: Vec<usize>,
     bytes: Vec<u8>,
-    ends: Vec<(usize, usize)>,
 }
 
 impl Collector {
@@ -183,21 +184,18 @@ impl<'a> Rows<'a> {
     fn see(&self, output: &BlockOutput<'_>) {
         let Some(slot) = self.layout.slot(output.block) else { return };
         let offset = self.offsets[slot];
-        // The thread that hashes comes late to the block after this one. The longest of a layer, of which the other
-        // threads do its share meanwhile, is gate_up.
-        let now = matches!(output.block, Block::RmsNorm { half: Half::Ffn, .. });
         if self.few || offset.is_some() {
             for (place, bytes) in output.bytes() {
                 let row = self.row(place);
                 let Row { kept, waiting } = &mut *lock(&self.rows[row]);
-                if let Some(offset) = offset {
-                    kept[offset..offset + bytes.len()].copy_from_slice(bytes);
+                match offset {
+                    Some(offset) => kept[offset..offset + bytes.len()].copy_from_slice(bytes),
+                    None => waiting.bytes.extend_from_slice(bytes),
                 }
                 if self.few {
-                    waiting.bytes.extend_from_slice(bytes);
-                    waiting.ends.push((slot, waiting.bytes.len()));
-                    if now && waiting.bytes.len() >= WAITING_ENOUGH {
-                        self.hash(row, waiting);
+                    waiting.slots.push(slot);
+                    if self.hashes_at(slot, waiting.bytes.len()) {
+                        self.hash(row, kept, waiting);
                     }
                 }
             }
@@ -213,24 +211,33 @@ impl<'a> Rows<'a> {
         }
     }
 
+    /// Is this block a good moment? The thread that hashes comes late to the block after it, of which the others do
+    /// its share meanwhile. The longest of a layer is gate_up; after the last layer comes lm_head.
+    fn hashes_at(&self, slot: usize, waiting: usize) -> bool {
+        let before_gate_up = matches!(self.layout.blocks[slot], Block::RmsNorm { half: Half::Ffn, .. });
+        slot + 1 == self.layout.blocks.len() || (before_gate_up && waiting >= WAITING_ENOUGH)
+    }
+
     fn row(&self, place: Place) -> usize {
         let (first, start) = self.parts[place.sequence];
         first + place.position - start
     }
 
     /// Hashes what waits of a row.
-    fn hash(&self, row: usize, waiting: &mut Waiting) {
-        let mut start = 0;
-        let pieces = waiting.ends.iter().map(|&(_, end)| {
-            let piece = &waiting.bytes[start..end];
-            start = end;
-            piece
-        });
-        let pieces: Vec<&[u8]> = pieces.collect();
+    fn hash(&self, row: usize, kept: &[u8], waiting: &mut Waiting) {
+        let mut copies = waiting.bytes.as_slice();
+        let piece = |&slot: &usize| {
+            let bytes = self.layout.width(slot) * 4;
+            match self.offsets[slot] {
+                Some(offset) => &kept[offset..offset + bytes],
+                None => copies.split_off(..bytes).unwrap_or_default(),
+            }
+        };
+        let pieces: Vec<&[u8]> = waiting.slots.iter().map(piece).collect();
         let mut found = Vec::with_capacity(pieces.len());
         digest::rows(&pieces, &mut found);
         let mut digests = lock(&self.digests);
-        for (&(slot, _), digest) in waiting.ends.iter().zip(found) {
+        for (&slot, digest) in waiting.slots.iter().zip(found) {
             digests[row * self.layout.blocks.len() + slot] = digest;
         }
         drop(digests);
@@ -239,19 +246,14 @@ impl<'a> Rows<'a> {
 
     /// The digests, when all has been seen.
     fn finish(self) -> Vec<Digest> {
-        if self.few {
-            for (row, of) in self.rows.iter().enumerate() {
-                self.hash(row, lock(of).waiting);
-            }
-        }
         self.digests.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Waiting {
     fn clear(&mut self) {
+        self.slots.clear();
         self.bytes.clear();
-        self.ends.clear();
     }
 }
 

@@ -47,6 +47,11 @@ impl Layout {
         self.kept.iter().map(|&slot| (slot, self.blocks[slot], self.widths[slot]))
     }
 
+    /// Elements of a row of the block at `slot`.
+    pub fn width(&self, slot: usize) -> usize {
+        self.widths[slot]
+    }
+
     /// Bytes kept of each position.
     pub fn kept_bytes(&self) -> usize {
         self.kept().map(|(_, _, width)| width * 4).sum()

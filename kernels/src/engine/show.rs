@@ -114,10 +114,11 @@ impl Pass<'_> {
             unsafe {
                 let from = self.gate_up.row(r, 0..2 * ffn.next_multiple_of(PANEL));
                 let to = out.row_mut(r, 0..width);
-                for i in 0..ffn {
-                    let at = i / PANEL * 2 * PANEL + i % PANEL;
-                    to[i] = from[at];
-                    to[ffn + i] = from[at + PANEL];
+                let (gate, up) = to.split_at_mut(ffn);
+                let panels = gate.chunks_mut(PANEL).zip(up.chunks_mut(PANEL));
+                for ((gate, up), from) in panels.zip(from.chunks_exact(2 * PANEL)) {
+                    gate.copy_from_slice(&from[..gate.len()]);
+                    up.copy_from_slice(&from[PANEL..PANEL + up.len()]);
                 }
             }
         }

@@ -329,13 +329,14 @@ pub(super) fn intersect(own: Range<usize>, first: usize, rows: usize) -> Range<u
     clamp(own.start)..clamp(own.end)
 }
 
-/// Panels per item of a product: all for a thread that is alone, else a quarter of a thread's share, so that one
-/// that falls behind can be helped. Even, since gate and up come in pairs; best a multiple of six, which every
+/// Panels per item of a product: all for a thread that is alone, else few, so that one that falls behind, or has
+/// something else to do, can be helped. Even, since gate and up come in pairs; best a multiple of six, which every
 /// implementation's groups of panels divide.
 fn unit(panels: usize, threads: usize) -> usize {
     match panels / (threads * 4) {
         _ if threads == 1 => panels.max(1),
         0..3 => 2,
-        quarter => quarter.div_ceil(6) * 6,
+        3..12 => 6,
+        _ => 12,
     }
 }
