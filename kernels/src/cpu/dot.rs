@@ -89,9 +89,11 @@ pub(crate) struct Dot {
 }
 
 /// Bytes of scratch a product needs.
-pub(crate) const WIDE_BYTES: usize = MANY_PANELS * CHUNK_BLOCKS * WIDE;
-/// Panels whose weights of one chunk, 4 KiB each, stay in the first-level cache beside a tile's activations.
+pub(crate) const WIDE_BYTES: usize = MANY_PANELS * MANY_BLOCKS * WIDE;
+/// Of so many panels so many blocks, whole chunks, are multiplied with all rows before the next: few enough that
+/// their weights, 72 KiB, stay in the second-level cache, and enough that a tile is worth its start.
 const MANY_PANELS: usize = 3;
+const MANY_BLOCKS: usize = 6 * CHUNK_BLOCKS;
 
 /// The part of a product that one register tile takes.
 #[derive(Clone, Copy)]
@@ -327,8 +329,8 @@ unsafe fn groups<I: Ints, const R: usize, const P: usize>(
     }
 }
 
-/// The whole product, panels outside. With more than [`FEW`] rows one chunk of k after the other, so that the
-/// weights of some panels stay in the first-level cache for all rows; 4-bit ones are widened there once.
+/// The whole product, panels outside. With more than [`FEW`] rows some chunks of k after the others, so that the
+/// weights of some panels stay near for all rows; 4-bit ones are widened once.
 ///
 /// # Safety
 /// The CPU has `I`'s instructions; the regions [`Dot`] describes are valid, its output and scratch are this
@@ -339,7 +341,7 @@ pub(crate) unsafe fn product<I: Ints>(a: &Dot) {
     let few = a.rows <= FEW;
     let narrow = a.format != Format::Q8;
     let bytes = if narrow { NARROW } else { WIDE };
-    let step = if few { blocks } else { CHUNK_BLOCKS };
+    let step = if few { blocks } else { MANY_BLOCKS };
     let most = if few { I::panels(a.rows) } else { MANY_PANELS };
     let mut p = 0;
     while p < a.panels {
@@ -361,9 +363,9 @@ pub(crate) unsafe fn product<I: Ints>(a: &Dot) {
             unsafe {
                 if narrow && !few {
                     for i in 0..np {
-                        widen(w.add(i * a.panel), a.wide.add(i * CHUNK_BLOCKS * WIDE), to - from);
+                        widen(w.add(i * a.panel), a.wide.add(i * MANY_BLOCKS * WIDE), to - from);
                     }
-                    (w, w_pitch) = (a.wide, CHUNK_BLOCKS * WIDE);
+                    (w, w_pitch) = (a.wide, MANY_BLOCKS * WIDE);
                 }
                 let mut r = 0;
                 while r < a.rows {
