@@ -287,7 +287,10 @@ unsafe fn by_group<I: Ints, const A16: bool, const R: usize, const P: usize>(
         for r in 0..R {
             sums[r] = [I::start(if split { 0 } else { starts[r] }); P];
         }
-        groups::<I, R, P>(&mut sums, w, t.w_pitch, &x, step);
+        for x in x {
+            I::Floats::fetch_near(x.wrapping_add(SLOT));
+        }
+        groups::<I, true, R, P>(&mut sums, w, t.w_pitch, &x, step);
         if split {
             for r in 0..R {
                 for p in 0..P {
@@ -295,18 +298,19 @@ unsafe fn by_group<I: Ints, const A16: bool, const R: usize, const P: usize>(
                 }
             }
             let x: [*const u8; R] = std::array::from_fn(|r| x[r].add(low));
-            groups::<I, R, P>(&mut sums, w, t.w_pitch, &x, step);
+            groups::<I, false, R, P>(&mut sums, w, t.w_pitch, &x, step);
         }
         sums
     }
 }
 
-/// Adds a block's products, one group of 4 inputs after the other.
+/// Adds a block's products, one group of 4 inputs after the other. `FETCH`: and fetches the weights of the block
+/// after it; those of a tile, read again for every few rows, do not all fit the first-level cache.
 ///
 /// # Safety
 /// As [`tile`].
 #[inline(always)]
-unsafe fn groups<I: Ints, const R: usize, const P: usize>(
+unsafe fn groups<I: Ints, const FETCH: bool, const R: usize, const P: usize>(
     sums: &mut [[I::Sums; P]; R],
     w: *const u8,
     w_pitch: usize,
@@ -319,6 +323,11 @@ unsafe fn groups<I: Ints, const R: usize, const P: usize>(
             let mut weights = [I::load(w.add(g * LINE)); P];
             for (p, weight) in weights.iter_mut().enumerate().skip(1) {
                 *weight = I::load(w.add(p * w_pitch + g * LINE));
+            }
+            if FETCH {
+                for p in 0..P {
+                    I::Floats::fetch_near(w.wrapping_add(p * w_pitch + WIDE + g * LINE));
+                }
             }
             for r in 0..R {
                 for p in 0..P {
