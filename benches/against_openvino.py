@@ -13,23 +13,10 @@ one, since it keeps what it has computed of earlier ones. Needs a quiet machine.
 """
 
 import argparse
-import json
-import platform
 import statistics
-import subprocess
 import sys
 
-TASKS = ("prefill", "decode")
-
-
-def ours(pipe, model, spec, options, threads):
-    command = [pipe, "bench", model, "--spec", spec, "--json", "--reps", "1", "--threads", str(threads)]
-    command += ["--prompt", str(options.prompt), "--gen", str(options.gen)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        sys.exit(f"{' '.join(command)}\nfailed ({done.returncode}):\n{done.stderr[-2000:]}")
-    found = json.loads(done.stdout)
-    return tuple(found[f"{task}_tokens_per_s"] for task in TASKS)
+from against_llama import TASKS, cell, ours, processor
 
 
 class Theirs:
@@ -45,11 +32,8 @@ class Theirs:
         # The first token comes with the prompt.
         config.max_new_tokens, config.ignore_eos = options.gen + 1, True
         metrics = self.pipeline.generate(genai.TokenizedInputs(tokens, mask), config).perf_metrics
-        return options.prompt / metrics.get_ttft().mean * 1e3, 1e3 / metrics.get_tpot().mean
-
-
-def spread(values):
-    return f"{statistics.median(values):.1f} ({min(values):.1f} to {max(values):.1f})"
+        speeds = options.prompt / metrics.get_ttft().mean * 1e3, 1e3 / metrics.get_tpot().mean
+        return dict(zip(TASKS, speeds))
 
 
 def main():
@@ -62,8 +46,10 @@ def main():
     parser.add_argument("--threads", default="1")
     parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args()
+    if options.rounds < 1:
+        parser.error("--rounds must be at least 1")
 
-    print(f"{platform.processor() or platform.machine()}; OpenVINO {openvino.__version__}; ", end="")
+    print(f"{processor()}; OpenVINO {openvino.__version__}; ", end="")
     print(f"tokens/s, median of {options.rounds} alternating rounds (lowest to highest)\n")
     print("| pipe | OpenVINO | threads | | pipe | OpenVINO | ratio |")
     print("|---|---|---|---|---|---|---|")
@@ -72,15 +58,18 @@ def main():
             model, spec, precision = pair.rsplit(":", 2)
             theirs = Theirs(options.model, precision, threads)
             theirs.round(options, 0)
-            rounds = [
-                (ours(options.pipe, model, spec, options, threads), theirs.round(options, number + 1))
-                for number in range(options.rounds)
+            found = {"pipe": [], "OpenVINO": []}
+            programs = [
+                ("pipe", lambda _: ours(options, threads, model, spec)),
+                ("OpenVINO", lambda index: theirs.round(options, index + 1)),
             ]
-            for task, name in enumerate(TASKS):
-                mine, other = ([side[task] for side in sides] for sides in zip(*rounds))
+            for index in range(options.rounds):
+                for name, program in programs if index % 2 == 0 else reversed(programs):
+                    found[name].append(program(index))
+            for task, size in zip(TASKS, (options.prompt, options.gen)):
+                mine, other = ([speeds[task] for speeds in of] for of in found.values())
                 ratio = statistics.median(mine) / statistics.median(other)
-                tokens = options.prompt if name == "prefill" else options.gen
-                row = [spec, precision, threads, f"{name} {tokens}", spread(mine), spread(other), f"**{ratio:.2f}**"]
+                row = [spec, precision, threads, f"{task} {size}", cell(mine), cell(other), f"**{ratio:.2f}**"]
                 print(f"| {' | '.join(map(str, row))} |", flush=True)
 
 

@@ -230,7 +230,11 @@ impl<'a> Rows<'a> {
             let bytes = self.layout.width(slot) * 4;
             match self.offsets[slot] {
                 Some(offset) => &kept[offset..offset + bytes],
-                None => copies.split_off(..bytes).unwrap_or_default(),
+                None => {
+                    let (piece, rest) = copies.split_at(bytes);
+                    copies = rest;
+                    piece
+                }
             }
         };
         let pieces: Vec<&[u8]> = waiting.slots.iter().map(piece).collect();

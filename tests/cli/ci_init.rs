@@ -130,7 +130,7 @@ fn a_gitlab_pipeline_is_one_too() {
     assert_eq!(job["artifacts"]["reports"]["junit"].as_str(), Some("pipe.xml"));
     assert_eq!(job["cache"]["paths"][0].as_str(), Some(".pipe-cache/"));
     let scripts: Vec<_> = job["script"].as_vec().unwrap().iter().map(|s| s.as_str().unwrap()).collect();
-    assert!(scripts.last().unwrap().contains("pipe reproduce /tmp/before.car"), "{scripts:?}");
+    assert!(scripts.last().unwrap().contains("pipe reproduce .pipe-before.car"), "{scripts:?}");
     let main = Path::new("main");
     let env = [("CI_COMMIT_BRANCH", main), ("CI_DEFAULT_BRANCH", main)];
     for script in &scripts[..4] {
