@@ -1,8 +1,10 @@
 //! How the next token is chosen from the logits. Draws depend on the seed and the position, on nothing else.
 
+mod draw;
 mod philox;
 mod score;
 
+use draw::Draw;
 use serde::{Deserialize, Serialize};
 
 pub use philox::philox4x32;
@@ -71,21 +73,28 @@ impl Sampler {
         if logits.is_empty() {
             return Err(SampleError::Empty);
         }
-        if let Some(token) = logits.iter().position(|l| !l.is_finite()) {
-            return Err(SampleError::NotFinite { token, value: logits[token] });
-        }
+        finite(logits)?;
         match *self {
             Sampler::Greedy => Ok(argmax(logits) as u32),
             Sampler::Draw { temperature, top_k, top_p, seed } => {
                 let quotients: Vec<f32> = logits.iter().map(|l| l / temperature).collect();
-                if let Some(token) = quotients.iter().position(|l| !l.is_finite()) {
-                    return Err(SampleError::NotFinite { token, value: quotients[token] });
-                }
-                let order = ordered(&quotients, top_k);
-                Ok(draw(&quotients, &order, top_p, seed, position))
+                finite(&quotients)?;
+                let counter = [position as u32, (position >> 32) as u32, 0, 0];
+                let word = philox4x32(counter, [seed as u32, (seed >> 32) as u32])[0];
+                let u = f64::from(word >> 8) / 16_777_216.0;
+                Ok(Draw { quotients: &quotients, top_k, top_p, u }.token())
             }
         }
     }
+}
+
+fn finite(values: &[f32]) -> Result<(), SampleError> {
+    // Without a way out of the loop it goes many at a time, and all of them are finite.
+    if values.iter().fold(true, |all, v| all & v.is_finite()) {
+        return Ok(());
+    }
+    let token = values.iter().position(|v| !v.is_finite()).unwrap_or_default();
+    Err(SampleError::NotFinite { token, value: values[token] })
 }
 
 /// Index of the largest; the lower index wins a tie. 0 for an empty slice.
@@ -97,51 +106,6 @@ pub(crate) fn argmax(logits: &[f32]) -> usize {
         }
     }
     best
-}
-
-/// Token indices by value, largest first, equal ones by lower index; the first `most` of them.
-fn ordered(values: &[f32], most: Option<u32>) -> Vec<u32> {
-    let mut keys: Vec<u64> =
-        values.iter().enumerate().map(|(i, &v)| u64::from(falling(v)) << 32 | i as u64).collect();
-    let most = most.map_or(keys.len(), |k| (k as usize).min(keys.len()));
-    if most < keys.len() {
-        keys.select_nth_unstable(most);
-        keys.truncate(most);
-    }
-    keys.sort_unstable();
-    keys.into_iter().map(|key| key as u32).collect()
-}
-
-/// An integer that falls as the (finite) float rises; −0 and +0 give the same.
-fn falling(v: f32) -> u32 {
-    let bits = (v + 0.0).to_bits();
-    let rising = if bits >> 31 == 1 { !bits } else { bits | 1 << 31 };
-    !rising
-}
-
-fn draw(quotients: &[f32], order: &[u32], top_p: Option<f32>, seed: u64, position: u64) -> u32 {
-    let largest = quotients[order[0] as usize];
-    let sorted: Vec<f32> = order.iter().map(|&i| quotients[i as usize]).collect();
-    let mut sum = 0.0f64;
-    let sums: Vec<f64> = score::exp_minus(&sorted, largest)
-        .into_iter()
-        .map(|weight| {
-            sum += f64::from(weight);
-            sum
-        })
-        .collect();
-    let kept = match top_p {
-        // The last sum is the total, and p at most 1, so one is found.
-        Some(p) => sums.iter().position(|&s| s >= f64::from(p) * sum).map_or(sums.len(), |i| i + 1),
-        None => sums.len(),
-    };
-    let word =
-        philox4x32([position as u32, (position >> 32) as u32, 0, 0], [seed as u32, (seed >> 32) as u32])[0];
-    let u = f64::from(word >> 8) / 16_777_216.0;
-    let target = u * sums[kept - 1];
-    // u < 1 leaves the target below the prefix's sum.
-    let chosen = sums[..kept].iter().position(|&s| s > target).unwrap_or(kept - 1);
-    order[chosen]
 }
 
 #[cfg(test)]
@@ -157,14 +121,6 @@ mod tests {
         assert_eq!(Sampler::Greedy.choose(&[-1.0, 3.0, 3.0, 2.0], 0), Ok(1));
         assert_eq!(Sampler::Greedy.choose(&[-0.0, 0.0], 0), Ok(0));
         assert_eq!(Sampler::Greedy.choose(&[0.0, -0.0], 0), Ok(0));
-    }
-
-    #[test]
-    fn order_is_by_value_then_index() {
-        let v = [0.0, 5.0, -0.0, -3.0, 5.0, 1e-40, -1e-40];
-        assert_eq!(ordered(&v, None), [1, 4, 5, 0, 2, 6, 3]);
-        assert_eq!(ordered(&v, Some(4)), [1, 4, 5, 0]);
-        assert_eq!(ordered(&v, Some(100)).len(), 7);
     }
 
     #[test]
