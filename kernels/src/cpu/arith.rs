@@ -8,7 +8,6 @@
 /// from nothing ([`Lanes::splat`], [`Lanes::load`]) are unsafe and ask for them. So these methods are safe.
 pub(crate) trait Arith: Copy {
     type Mask: Copy;
-    type Bits: Copy;
 
     /// `c` in every lane.
     fn like(self, c: f32) -> Self;
@@ -25,13 +24,20 @@ pub(crate) trait Arith: Copy {
     /// `a` where the mask holds, else `b`.
     fn select(m: Self::Mask, a: Self, b: Self) -> Self;
 
-    fn bits(self) -> Self::Bits;
-    /// Wrapping difference.
-    fn bits_sub(a: Self::Bits, b: Self::Bits) -> Self::Bits;
-    /// Halved, rounded towards minus infinity.
-    fn bits_half(a: Self::Bits) -> Self::Bits;
-    /// `2^n` for `-126 ≤ n ≤ 127`.
-    fn pow2(n: Self::Bits) -> Self;
+    /// `floor` where `self < floor`, else `self`, NaN with it.
+    #[inline(always)]
+    fn at_least(self, floor: Self) -> Self {
+        Self::select(self.lt(floor), floor, self)
+    }
+    /// `ceiling` where `ceiling < self`, else `self`, NaN with it.
+    #[inline(always)]
+    fn at_most(self, ceiling: Self) -> Self {
+        Self::select(ceiling.lt(self), ceiling, self)
+    }
+    /// `self · 2^n`, rounded once, for a whole n with `|n| ≤ 252` and `1/2 ≤ |self| < 4`; NaN stays NaN.
+    ///
+    /// Where there is no instruction for it, by two powers of two: the first product is exact.
+    fn times_pow2(self, n: Self) -> Self;
 }
 
 /// Sixteen f32 lanes, however many registers that takes.
@@ -120,7 +126,6 @@ pub(crate) fn fma(a: f32, b: f32, c: f32) -> f32 {
 
 impl Arith for f32 {
     type Mask = bool;
-    type Bits = i32;
 
     #[inline(always)]
     fn like(self, c: f32) -> Self {
@@ -159,19 +164,9 @@ impl Arith for f32 {
         if m { a } else { b }
     }
     #[inline(always)]
-    fn bits(self) -> i32 {
-        self.to_bits() as i32
-    }
-    #[inline(always)]
-    fn bits_sub(a: i32, b: i32) -> i32 {
-        a.wrapping_sub(b)
-    }
-    #[inline(always)]
-    fn bits_half(a: i32) -> i32 {
-        a >> 1
-    }
-    #[inline(always)]
-    fn pow2(n: i32) -> Self {
-        f32::from_bits((n.wrapping_add(127) as u32) << 23)
+    fn times_pow2(self, n: Self) -> Self {
+        let pow2 = |n: i32| f32::from_bits((n.wrapping_add(127) as u32) << 23);
+        let n = n as i32;
+        self * pow2(n >> 1) * pow2(n - (n >> 1))
     }
 }

@@ -20,7 +20,6 @@ macro_rules! both {
 // SAFETY of every block below: a value of this type exists, so the CPU has AVX2 and FMA (see `Arith`).
 impl Arith for Avx2 {
     type Mask = (__m256, __m256);
-    type Bits = (__m256i, __m256i);
 
     #[inline(always)]
     fn like(self, c: f32) -> Self {
@@ -63,29 +62,46 @@ impl Arith for Avx2 {
         unsafe { Self(_mm256_blendv_ps(b.0, a.0, m.0), _mm256_blendv_ps(b.1, a.1, m.1)) }
     }
     #[inline(always)]
-    fn bits(self) -> Self::Bits {
-        // SAFETY: see above.
-        unsafe { (_mm256_castps_si256(self.0), _mm256_castps_si256(self.1)) }
+    fn at_least(self, floor: Self) -> Self {
+        // SAFETY: see above. `floor > self ? floor : self`.
+        unsafe { Self(_mm256_max_ps(floor.0, self.0), _mm256_max_ps(floor.1, self.1)) }
     }
     #[inline(always)]
-    fn bits_sub(a: Self::Bits, b: Self::Bits) -> Self::Bits {
-        // SAFETY: see above.
-        unsafe { (_mm256_sub_epi32(a.0, b.0), _mm256_sub_epi32(a.1, b.1)) }
+    fn at_most(self, ceiling: Self) -> Self {
+        // SAFETY: see above. `ceiling < self ? ceiling : self`.
+        unsafe { Self(_mm256_min_ps(ceiling.0, self.0), _mm256_min_ps(ceiling.1, self.1)) }
     }
     #[inline(always)]
-    fn bits_half(a: Self::Bits) -> Self::Bits {
+    fn times_pow2(self, n: Self) -> Self {
         // SAFETY: see above.
-        unsafe { (_mm256_srai_epi32::<1>(a.0), _mm256_srai_epi32::<1>(a.1)) }
+        unsafe { Self(times_pow2(self.0, n.0), times_pow2(self.1, n.1)) }
     }
-    #[inline(always)]
-    fn pow2(n: Self::Bits) -> Self {
-        // SAFETY: see above.
-        unsafe {
-            let bias = _mm256_set1_epi32(127);
-            let low = _mm256_slli_epi32::<23>(_mm256_add_epi32(n.0, bias));
-            let high = _mm256_slli_epi32::<23>(_mm256_add_epi32(n.1, bias));
-            Self(_mm256_castsi256_ps(low), _mm256_castsi256_ps(high))
-        }
+}
+
+/// [`Arith::times_pow2`] of one register.
+///
+/// # Safety
+/// The CPU has AVX2.
+#[inline(always)]
+unsafe fn times_pow2(y: __m256, n: __m256) -> __m256 {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let n = _mm256_cvtps_epi32(n);
+        let half = _mm256_srai_epi32::<1>(n);
+        let y = _mm256_mul_ps(y, pow2(half));
+        _mm256_mul_ps(y, pow2(_mm256_sub_epi32(n, half)))
+    }
+}
+
+/// `2^n` for `-126 ≤ n ≤ 127`.
+///
+/// # Safety
+/// The CPU has AVX2.
+#[inline(always)]
+unsafe fn pow2(n: __m256i) -> __m256 {
+    // SAFETY: the caller's promise.
+    unsafe {
+        _mm256_castsi256_ps(_mm256_slli_epi32::<23>(_mm256_add_epi32(n, _mm256_set1_epi32(127))))
     }
 }
 

@@ -12,7 +12,6 @@ pub(crate) struct Avx512(pub(super) __m512);
 // SAFETY of every block below: a value of this type exists, so the CPU has AVX-512F (see `Arith`).
 impl Arith for Avx512 {
     type Mask = __mmask16;
-    type Bits = __m512i;
 
     #[inline(always)]
     fn like(self, c: f32) -> Self {
@@ -63,27 +62,19 @@ impl Arith for Avx512 {
         Self(unsafe { _mm512_mask_blend_ps(m, b.0, a.0) })
     }
     #[inline(always)]
-    fn bits(self) -> __m512i {
-        // SAFETY: see above.
-        unsafe { _mm512_castps_si512(self.0) }
+    fn at_least(self, floor: Self) -> Self {
+        // SAFETY: see above. `floor > self ? floor : self`.
+        Self(unsafe { _mm512_max_ps(floor.0, self.0) })
     }
     #[inline(always)]
-    fn bits_sub(a: __m512i, b: __m512i) -> __m512i {
-        // SAFETY: see above.
-        unsafe { _mm512_sub_epi32(a, b) }
+    fn at_most(self, ceiling: Self) -> Self {
+        // SAFETY: see above. `ceiling < self ? ceiling : self`.
+        Self(unsafe { _mm512_min_ps(ceiling.0, self.0) })
     }
     #[inline(always)]
-    fn bits_half(a: __m512i) -> __m512i {
+    fn times_pow2(self, n: Self) -> Self {
         // SAFETY: see above.
-        unsafe { _mm512_srai_epi32::<1>(a) }
-    }
-    #[inline(always)]
-    fn pow2(n: __m512i) -> Self {
-        // SAFETY: see above.
-        unsafe {
-            let biased = _mm512_add_epi32(n, _mm512_set1_epi32(127));
-            Self(_mm512_castsi512_ps(_mm512_slli_epi32::<23>(biased)))
-        }
+        Self(unsafe { _mm512_scalef_ps(self.0, n.0) })
     }
 }
 

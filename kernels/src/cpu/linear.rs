@@ -53,6 +53,8 @@ pub(crate) struct Tile {
 
 /// How many elements of k lower tiles fetch ahead.
 const AHEAD: usize = 24;
+/// How many elements of k full tiles, which find their weights in the second-level cache, fetch ahead of it.
+const NEAR: usize = 8;
 
 /// Accumulates an `R` × `P·16` tile over one chunk in registers, then stores or adds it.
 ///
@@ -74,6 +76,9 @@ pub(crate) unsafe fn tile<L: Lanes, W: Weights, const R: usize, const P: usize>(
             if R == L::ROWS {
                 L::fetch_far(ahead);
                 ahead = ahead.wrapping_add(t.ahead_step);
+                for p in 0..P {
+                    L::fetch_near(w.wrapping_add(p * t.panel + NEAR * line));
+                }
             } else {
                 if i == turn {
                     ahead = ahead.wrapping_add((P - 1) * t.panel);

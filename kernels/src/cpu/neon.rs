@@ -38,7 +38,6 @@ unsafe fn widen_f16(halves: uint16x4_t) -> float32x4_t {
 // SAFETY of every block below: a value of this type exists, so the CPU has NEON (see `Arith`).
 impl Arith for Neon {
     type Mask = [uint32x4_t; 4];
-    type Bits = [int32x4_t; 4];
 
     #[inline(always)]
     fn like(self, c: f32) -> Self {
@@ -78,21 +77,23 @@ impl Arith for Neon {
         Self(each!(|i| vbslq_f32(m[i], a.0[i], b.0[i])))
     }
     #[inline(always)]
-    fn bits(self) -> Self::Bits {
-        each!(|i| vreinterpretq_s32_f32(self.0[i]))
+    fn times_pow2(self, n: Self) -> Self {
+        Self(each!(|i| {
+            let n = vcvtq_s32_f32(n.0[i]);
+            let half = vshrq_n_s32::<1>(n);
+            vmulq_f32(vmulq_f32(self.0[i], pow2(half)), pow2(vsubq_s32(n, half)))
+        }))
     }
-    #[inline(always)]
-    fn bits_sub(a: Self::Bits, b: Self::Bits) -> Self::Bits {
-        each!(|i| vsubq_s32(a[i], b[i]))
-    }
-    #[inline(always)]
-    fn bits_half(a: Self::Bits) -> Self::Bits {
-        each!(|i| vshrq_n_s32::<1>(a[i]))
-    }
-    #[inline(always)]
-    fn pow2(n: Self::Bits) -> Self {
-        Self(each!(|i| vreinterpretq_f32_s32(vshlq_n_s32::<23>(vaddq_s32(n[i], vdupq_n_s32(127))))))
-    }
+}
+
+/// `2^n` for `-126 ≤ n ≤ 127`.
+///
+/// # Safety
+/// The CPU has NEON.
+#[inline(always)]
+unsafe fn pow2(n: int32x4_t) -> float32x4_t {
+    // SAFETY: the caller's promise.
+    unsafe { vreinterpretq_f32_s32(vshlq_n_s32::<23>(vaddq_s32(n, vdupq_n_s32(127)))) }
 }
 
 impl Lanes for Neon {

@@ -141,17 +141,17 @@ pub(crate) unsafe fn exp_minus<L: Lanes>(x: &[f32], max: f32, out: &mut [f32]) {
 /// As [`read`].
 #[inline(always)]
 pub(crate) unsafe fn softmax<L: Lanes>(x: &mut [f32], scale: f32) -> f32 {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller's promise; chunks hold 16 floats.
     unsafe {
-        let n = x.len();
         let scale = L::splat(scale);
+        let whole = x.len() - x.len() % PANEL;
+        let rest = x.len() - whole;
         let mut most = L::splat(f32::NEG_INFINITY);
-        for i in (0..n).step_by(PANEL) {
-            let s = read::<L>(x, i).mul(scale);
-            write(s, x, i);
-            let larger = L::select(most.lt(s), s, most);
-            most = L::select(most.first(n - i), larger, most);
+        for chunk in x[..whole].chunks_exact(PANEL) {
+            most = most.at_least(L::load(chunk.as_ptr()).mul(scale));
         }
+        let larger = most.at_least(read::<L>(x, whole).mul(scale));
+        most = L::select(most.first(rest), larger, most);
         let mut max = f32::NEG_INFINITY;
         for v in array(most) {
             if v > max {
@@ -160,10 +160,15 @@ pub(crate) unsafe fn softmax<L: Lanes>(x: &mut [f32], scale: f32) -> f32 {
         }
         let max = L::splat(max);
         let mut acc = L::splat(0.0);
-        for i in (0..n).step_by(PANEL) {
-            let p = single::exp(read::<L>(x, i).sub(max));
-            write(p, x, i);
-            acc = L::select(acc.first(n - i), acc.add(p), acc);
+        for chunk in x[..whole].chunks_exact_mut(PANEL) {
+            let p = single::exp(L::load(chunk.as_ptr()).mul(scale).sub(max));
+            p.store(chunk.as_mut_ptr());
+            acc = acc.add(p);
+        }
+        if rest > 0 {
+            let p = single::exp(read::<L>(x, whole).mul(scale).sub(max));
+            write(p, x, whole);
+            acc = L::select(acc.first(rest), acc.add(p), acc);
         }
         fold(array(acc))
     }

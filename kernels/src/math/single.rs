@@ -2,7 +2,7 @@
 
 use crate::cpu::arith::Arith;
 
-/// 1.5·2^23: adding it to |x| < 2^22 rounds x to an integer, half to even, in the low mantissa bits.
+/// 1.5·2^23: adding it to |x| < 2^22 rounds x to an integer, half to even.
 const MAGIC: f32 = 12_582_912.0;
 /// ln 2 in two terms. The first has 9 significant bits, so `n·HI` is exact for every n that occurs.
 const LN2_HI: f32 = 0.693_359_4;
@@ -11,18 +11,15 @@ const LN2_LO: f32 = -2.121_944_4e-4;
 /// `exp(x)`.
 ///
 /// `n = round(x·log2 e)`, `r = x − n·ln2` by Cody and Waite in two fused steps, a polynomial of degree 6 by
-/// Horner, then `2^n` in two multiplications: the first is exact, so a subnormal result is rounded once.
+/// Horner, then `2^n`, where a subnormal result is rounded once.
 /// `exp(±0) = 1`; above 88.7 infinity; below −103.98 zero; NaN stays NaN.
 #[inline(always)]
 pub(crate) fn exp<A: Arith>(x: A) -> A {
     let c = |v: f32| x.like(v);
     // Beyond these the result is already 0 or infinity; NaN passes both compares.
-    let (low, high) = (c(-104.0), c(89.0));
-    let x = A::select(x.lt(low), low, x);
-    let x = A::select(high.lt(x), high, x);
+    let x = x.at_least(c(-104.0)).at_most(c(89.0));
 
-    let shifted = x.fma(c(std::f32::consts::LOG2_E), c(MAGIC));
-    let n = shifted.sub(c(MAGIC));
+    let n = x.fma(c(std::f32::consts::LOG2_E), c(MAGIC)).sub(c(MAGIC));
     let r = n.fma(c(-LN2_HI), x);
     let r = n.fma(c(-LN2_LO), r);
 
@@ -33,11 +30,7 @@ pub(crate) fn exp<A: Arith>(x: A) -> A {
     let p = p.fma(r, c(4.166_579_6e-2));
     let p = p.fma(r, c(1.666_666_5e-1));
     let p = p.fma(r, c(0.5));
-    let y = p.fma(r.mul(r), r).add(c(1.0));
-
-    let n = A::bits_sub(shifted.bits(), c(MAGIC).bits());
-    let half = A::bits_half(n);
-    y.mul(A::pow2(half)).mul(A::pow2(A::bits_sub(n, half)))
+    p.fma(r.mul(r), r).add(c(1.0)).times_pow2(n)
 }
 
 /// `sigmoid(x) = 1 / (1 + exp(−x))`.
