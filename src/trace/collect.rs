@@ -30,7 +30,6 @@ pub struct Collector {
     prompts: Vec<Growing>,
     spool: Option<Spool>,
     /// Memory of the passes, one after the other.
-    kept: Vec<u8>,
     waiting: Vec<Waiting>,
 }
 
@@ -74,7 +73,7 @@ impl Collector {
     /// For so many prompts. Levels that keep rows need a spool.
     pub fn new(layout: Layout, prompts: usize, spool: Option<Spool>) -> Self {
         let prompts = vec![Growing::default(); prompts];
-        Collector { layout, prompts, spool, kept: Vec::new(), waiting: Vec::new() }
+        Collector { layout, prompts, spool, waiting: Vec::new() }
     }
 
     /// Most tokens that one call of the engine should be given.
@@ -88,12 +87,15 @@ impl Collector {
         parts: &[Part],
         forward: impl FnOnce(Tap<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
-        let rows = Rows::new(&self.layout, parts, &mut self.kept, &mut self.waiting);
+        // Rows are written where they will stay.
+        let bytes = parts.iter().map(|part| part.count).sum::<usize>() * self.layout.kept_bytes();
+        let kept = self.spool.as_mut().map(|spool| spool.room(bytes)).unwrap_or_default();
+        let rows = Rows::new(&self.layout, parts, kept, &mut self.waiting);
         let see = |output: BlockOutput<'_>| rows.see(&output);
         forward(Tap { wants: &|block| self.layout.slot(block).is_some(), see: &see })?;
         let digests = rows.finish();
         let record = match &mut self.spool {
-            Some(spool) => spool.append(&self.kept)?,
+            Some(spool) => spool.keep(bytes)?,
             None => 0,
         };
         let blocks = self.layout.blocks.len();
@@ -150,7 +152,7 @@ impl Collector {
 }
 
 impl<'a> Rows<'a> {
-    fn new(layout: &'a Layout, parts: &[Part], kept: &'a mut Vec<u8>, waiting: &'a mut Vec<Waiting>) -> Self {
+    fn new(layout: &'a Layout, parts: &[Part], kept: &'a mut [u8], waiting: &'a mut Vec<Waiting>) -> Self {
         let mut rows = 0;
         let parts = parts.iter().map(|part| {
             let first = rows;
@@ -164,7 +166,6 @@ impl<'a> Rows<'a> {
             offsets[slot] = Some(record);
             record += width * 4;
         }
-        kept.resize(rows * record, 0);
         waiting.resize(rows, Waiting::default());
         let mut kept = kept.chunks_exact_mut(record.max(1));
         let row = |waiting: &'a mut Waiting| {

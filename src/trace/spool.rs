@@ -6,8 +6,8 @@ use std::io::{self, Write};
 use memmap2::Mmap;
 use pipe_store::{Staged, StoreError};
 
-/// Bytes that wait in memory before they go to the file.
-const WAITING_MAX: usize = 4 << 20;
+/// From so many bytes on they go from memory to the file: enough for a write, and few enough to stay near.
+const WAITING_ENOUGH: usize = 1 << 20;
 
 /// Records of one length, in the order they came.
 pub struct Spool {
@@ -16,7 +16,9 @@ pub struct Spool {
     record: usize,
     /// Bytes in the file.
     written: usize,
+    /// Those that are not, and behind them room that is used again and again.
     waiting: Vec<u8>,
+    kept: usize,
 }
 
 /// A spool read back.
@@ -29,34 +31,41 @@ pub struct Records {
 impl Spool {
     /// `file` is nobody else's; it goes when the spool goes.
     pub fn new(file: Option<Staged>, record: usize) -> Self {
-        Spool { file, record, written: 0, waiting: Vec::new() }
+        Spool { file, record, written: 0, waiting: Vec::new(), kept: 0 }
     }
 
-    /// Appends whole records; the number of the first.
-    pub fn append(&mut self, bytes: &[u8]) -> Result<usize, StoreError> {
-        let first = (self.written + self.waiting.len()) / self.record;
-        let Some(file) = &mut self.file else {
-            self.waiting.extend_from_slice(bytes);
-            return Ok(first);
-        };
-        let mut write = |bytes: &[u8]| {
-            self.written += bytes.len();
-            file.write_all(bytes).map_err(|e| StoreError::io("write", file.path(), e))
-        };
-        if self.waiting.len() + bytes.len() >= WAITING_MAX {
-            write(&self.waiting)?;
-            self.waiting.clear();
+    /// Room for `bytes` bytes, which may hold anything, to write whole records into.
+    pub fn room(&mut self, bytes: usize) -> &mut [u8] {
+        let end = self.kept + bytes;
+        if self.waiting.len() < end {
+            self.waiting.resize(end, 0);
         }
-        match bytes.len() < WAITING_MAX {
-            true => self.waiting.extend_from_slice(bytes),
-            false => write(bytes)?,
+        &mut self.waiting[self.kept..end]
+    }
+
+    /// Takes the first `bytes` bytes of the room as records; the number of the first.
+    pub fn keep(&mut self, bytes: usize) -> Result<usize, StoreError> {
+        let first = (self.written + self.kept) / self.record;
+        self.kept += bytes;
+        if let Some(file) = self.file.as_mut().filter(|_| self.kept >= WAITING_ENOUGH) {
+            file.write_all(&self.waiting[..self.kept])
+                .map_err(|e| StoreError::io("write", file.path(), e))?;
+            self.written += self.kept;
+            self.kept = 0;
         }
         Ok(first)
     }
 
+    /// Appends whole records; the number of the first.
+    pub fn append(&mut self, bytes: &[u8]) -> Result<usize, StoreError> {
+        self.room(bytes.len()).copy_from_slice(bytes);
+        self.keep(bytes.len())
+    }
+
     /// All there is, and a spool that is empty.
     pub fn read(&mut self) -> io::Result<Records> {
-        let waiting = std::mem::take(&mut self.waiting);
+        let mut waiting = std::mem::take(&mut self.waiting);
+        waiting.truncate(std::mem::take(&mut self.kept));
         let map = match &mut self.file {
             // An empty file cannot be mapped everywhere.
             Some(file) if self.written > 0 => {

@@ -100,9 +100,7 @@ unsafe fn times_pow2(y: __m256, n: __m256) -> __m256 {
 #[inline(always)]
 unsafe fn pow2(n: __m256i) -> __m256 {
     // SAFETY: the caller's promise.
-    unsafe {
-        _mm256_castsi256_ps(_mm256_slli_epi32::<23>(_mm256_add_epi32(n, _mm256_set1_epi32(127))))
-    }
+    unsafe { _mm256_castsi256_ps(_mm256_slli_epi32::<23>(_mm256_add_epi32(n, _mm256_set1_epi32(127)))) }
 }
 
 impl Lanes for Avx2 {
