@@ -50,6 +50,8 @@ pub fn main(args: Args, context: &Context) -> Result<Exit, CliError> {
     let weights = model.weights().map_err(|e| fail(&e))?;
     pipe_kernels::pack(&weights, &model.geometry(), args.spec.width().into(), &mut packed)
         .map_err(|e| fail(&e))?;
+    // Else the system writes it to the disk while we measure, and takes a core for that.
+    packed.sync_data().map_err(|e| fail(&e))?;
     // SAFETY: the file has no name, so nobody else can reach it.
     let packed = unsafe { Mmap::map(&packed) }.map_err(|e| fail(&e))?;
     let packed = PackedModel::open(&packed, args.spec).map_err(|e| fail(&e))?;
