@@ -19,11 +19,11 @@ library.
 import argparse
 import json
 import os
-import platform
 import statistics
-import subprocess
 import sys
 import tempfile
+
+from against_llama import processor, run
 
 TEXT = """
 The water that falls on the mountains in winter stays there as snow until the days grow long. Then it runs down
@@ -52,17 +52,6 @@ STEPS = {
     "digests and probes": ("digests", PROBES),
 }
 NUMBERS = ("prompt", "generated", "step")
-
-
-def run(command):
-    """Standard output of a command; its last words when it fails."""
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-    except OSError as error:
-        sys.exit(f"cannot start {command[0]}: {error}")
-    if done.returncode != 0:
-        sys.exit(f"{' '.join(command)}\nfailed ({done.returncode}):\n{done.stderr[-2000:]}")
-    return done.stdout
 
 
 class Place:
@@ -168,15 +157,6 @@ def row(found, threads, name):
         middle = statistics.median(values)
         cells += [f"{middle:.1f} ({min(values):.1f} to {max(values):.1f})", f"**{ratio:.2f}**"]
     return f"| {' | '.join(cells)} |"
-
-
-def processor():
-    """The name of the CPU, if the system tells it."""
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as info:
-            return [line.split(":", 1)[1].strip() for line in info if line.startswith("model name")][0]
-    except (OSError, IndexError):
-        return platform.processor() or platform.machine()
 
 
 def main():

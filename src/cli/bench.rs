@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use memmap2::Mmap;
 use pipe_kernels::{PackedModel, Spec};
 
@@ -24,15 +25,16 @@ pub struct Args {
     #[arg(long, default_value = "f32", value_parser = model::spec)]
     spec: Spec,
     /// Measure once more with this level of trace, in turns: what hashing and keeping cost
-    #[arg(long, value_parser = level)]
+    #[arg(long, value_parser = levels())]
     trace: Option<TraceLevel>,
     #[command(flatten)]
     load: LoadArgs,
 }
 
-fn level(name: &str) -> Result<TraceLevel, String> {
-    let known = TraceLevel::ALL.map(TraceLevel::name).join(", ");
-    TraceLevel::from_name(name).ok_or_else(|| format!("the levels are {known}"))
+/// The names as values that clap knows, so that it completes them and suggests the nearest.
+fn levels() -> impl TypedValueParser<Value = TraceLevel> {
+    PossibleValuesParser::new(TraceLevel::ALL.map(TraceLevel::name))
+        .try_map(|name| TraceLevel::from_name(&name).ok_or("no such level"))
 }
 
 /// Tokens per second.
