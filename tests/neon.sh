@@ -44,7 +44,7 @@ fetch() {
     mkdir -p "$(dirname "$cache")"
     new=$(mktemp -d "$cache.XXXXXX")
     trap 'rm -rf "$new"' EXIT
-    mkdir -p "$new/lists/partial" "$new/cache/archives/partial" "$new/packages" "$new/root"
+    mkdir -p "$new/lists/partial" "$new/cache/archives/partial" "$new/packages" "$new/tree"
     apt apt-get update || not_run "apt-get update failed"
 
     local std llvm gcc
@@ -58,12 +58,12 @@ fetch() {
         libgcc-s1-arm64-cross libc6-arm64-cross libc6-dev-arm64-cross binutils-aarch64-linux-gnu \
         qemu-user-static) || not_run "apt-get could not download the packages"
     for package in "$new"/packages/*.deb; do
-        dpkg-deb -x "$package" "$new/root"
+        dpkg-deb -x "$package" "$new/tree"
     done
     # Of qemu for forty machines one is used.
-    find "$new/root/usr/bin" -name 'qemu-*' ! -name qemu-aarch64-static -delete
-    ln -s "$(cd "$new/root/usr/bin" && ls aarch64-linux-gnu-gcc-[0-9]*)" "$new/root/usr/bin/aarch64-linux-gnu-gcc"
-    mv -T "$new/root" "$cache" 2> /dev/null || [ -e "$cache" ]
+    find "$new/tree/usr/bin" -name 'qemu-*' ! -name qemu-aarch64-static -delete
+    ln -s "$(cd "$new/tree/usr/bin" && ls aarch64-linux-gnu-gcc-[0-9]*)" "$new/tree/usr/bin/aarch64-linux-gnu-gcc"
+    mv -T "$new/tree" "$cache" 2> /dev/null || [ -e "$cache" ]
 }
 
 [ -e "$cache" ] || fetch

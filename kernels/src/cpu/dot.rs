@@ -6,7 +6,7 @@
 use std::hint::black_box;
 
 use super::arith::{Arith, Lanes};
-use super::linear::{CHUNK, PANEL};
+use super::linear::{CHUNK, PANEL, fetch_out};
 use super::quants::{Quants, SLOT};
 use crate::matrix::{BLOCK, Format, NARROW, SCALES, WIDE};
 use crate::spec::Activations;
@@ -134,13 +134,8 @@ pub(crate) unsafe fn tile<I: Ints, const HALVES: bool, const A16: bool, const R:
 ) {
     // SAFETY: the function's contract; offsets stay inside blocks, rows and panels.
     unsafe {
-        // Outputs come from memory when they are many, and are there when the sums are.
         if R > FEW && t.from == 0 {
-            for r in 0..R {
-                for p in 0..P {
-                    I::Floats::fetch_near(t.out.wrapping_add(r * t.out_pitch + p * PANEL).cast());
-                }
-            }
+            fetch_out::<I::Floats>(t.out, t.out_pitch, R, P);
         }
         let mut ahead = t.ahead;
         for chunk in (t.from..t.to).step_by(CHUNK_BLOCKS) {

@@ -163,7 +163,7 @@ unsafe fn product<L: Lanes, W: Weights>(a: &Linear) {
                         last: k + len == a.k,
                     };
                     if nr == L::ROWS && k == 0 {
-                        fetch_out::<L>(&t, nr, np);
+                        fetch_out::<L>(t.out, t.out_pitch, nr, np);
                     }
                     L::tile::<W>(nr, np, &t);
                 }
@@ -176,16 +176,16 @@ unsafe fn product<L: Lanes, W: Weights>(a: &Linear) {
     }
 }
 
-/// Fetches the tile's outputs, which come from memory when they are many.
+/// Fetches a tile's outputs, which come from memory when they are many.
 ///
 /// # Safety
 /// The CPU has `L`'s instructions.
 #[inline(always)]
-unsafe fn fetch_out<L: Lanes>(t: &Tile, rows: usize, panels: usize) {
+pub(super) unsafe fn fetch_out<L: Lanes>(out: *mut f32, out_pitch: usize, rows: usize, panels: usize) {
     for r in 0..rows {
         for p in 0..panels {
             // SAFETY: the caller's promise.
-            unsafe { L::fetch_near(t.out.wrapping_add(r * t.out_pitch + p * PANEL).cast()) };
+            unsafe { L::fetch_near(out.wrapping_add(r * out_pitch + p * PANEL).cast()) };
         }
     }
 }

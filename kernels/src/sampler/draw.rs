@@ -1,7 +1,7 @@
 //! The draw of [`Sampler::Draw`](super::Sampler::Draw): whole, as its definition says, and from the front of the
 //! order, which is all that most draws need. Nothing here knows seeds.
 
-use super::score::exp_minus;
+use super::score::{exp_minus, sum};
 
 /// What is drawn from: finite quotients, the share of the mass that stays, a fraction in [0, 1).
 pub struct Draw<'a> {
@@ -44,14 +44,7 @@ impl Draw<'_> {
     fn front(&self) -> Option<u32> {
         let n = self.quotients.len() as f64;
         let largest = self.quotients.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        let weights = exp_minus(self.quotients, largest);
-        let mut lanes = [0.0f64; 16];
-        for chunk in weights.chunks(16) {
-            for (lane, &weight) in lanes.iter_mut().zip(chunk) {
-                *lane += f64::from(weight);
-            }
-        }
-        let total: f64 = lanes.iter().sum();
+        let total = sum(&exp_minus(self.quotients, largest));
         let slack = 2.0 * (n + 8.0) * f64::EPSILON;
         // All of the mass is no less than what stays without a bound.
         let top_p = self.top_p.filter(|&p| p < 1.0).map(f64::from);

@@ -14,11 +14,10 @@ pub(super) fn exp_minus(x: &[f32], max: f32) -> Vec<f32> {
     out
 }
 
-/// `(max, ln Σ exp(l − max))`: max by compare, exp in f32 as f32@1 says, the sum by R2 in f64, ln in f64.
-fn normaliser(logits: &[f32]) -> Result<(f64, f64), SampleError> {
-    let max = logits.iter().copied().reduce(|m, l| if l > m { l } else { m }).ok_or(SampleError::Empty)?;
+/// The sum by R2 in f64.
+pub(super) fn sum(x: &[f32]) -> f64 {
     let mut sums = [0.0f64; 16];
-    for chunk in exp_minus(logits, max).chunks(16) {
+    for chunk in x.chunks(16) {
         for (sum, &e) in sums.iter_mut().zip(chunk) {
             *sum += f64::from(e);
         }
@@ -28,11 +27,18 @@ fn normaliser(logits: &[f32]) -> Result<(f64, f64), SampleError> {
             sums[l] += sums[l + half];
         }
     }
-    if !sums[0].is_finite() || max.is_infinite() {
+    sums[0]
+}
+
+/// `(max, ln Σ exp(l − max))`: max by compare, exp in f32 as f32@1 says, the sum by R2 in f64, ln in f64.
+fn normaliser(logits: &[f32]) -> Result<(f64, f64), SampleError> {
+    let max = logits.iter().copied().reduce(|m, l| if l > m { l } else { m }).ok_or(SampleError::Empty)?;
+    let sum = sum(&exp_minus(logits, max));
+    if !sum.is_finite() || max.is_infinite() {
         let token = logits.iter().position(|l| !l.is_finite()).unwrap_or(0);
         return Err(SampleError::NotFinite { token, value: logits[token] });
     }
-    Ok((f64::from(max), double::ln(sums[0])))
+    Ok((f64::from(max), double::ln(sum)))
 }
 
 /// Natural logarithm of the probability that softmax gives `token`: `(logit − max) − ln Σ exp(l − max)` in f64.
